@@ -1,0 +1,1 @@
+"""Mapping functions over threads. Knows nothing of LLMs."""

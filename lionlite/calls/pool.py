@@ -1,0 +1,249 @@
+"""Threads that pull the items of one mapping call from one queue.
+
+Holds: `Pool`, which keeps items and outcomes between the calling thread and
+its workers, and `attempt`, which runs the function on one item. Does not hold:
+the input, the order of results, what an error means for the run (engine.py).
+
+Threads: `put`, `wait`, `wait_idle`, `close` and reading `finished` belong to
+the calling thread; `shut` is safe anywhere, in signal handlers too. A worker
+never waits inside our code: without an item it goes back to the executor.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from queue import Empty, SimpleQueue
+from types import CoroutineType
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from lionlite.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Job = tuple[int, T, Context]
+Outcome = tuple[int, R | None, BaseException | None]
+
+
+class Pool(Generic[T, R]):
+    """The workers of one mapping call and what they hand to its caller.
+
+    Workers are summoned one by one, each by the caller or by the worker before
+    it: while items wait and there are fewer than *max_workers*, one worker is
+    on its way, and it sends for the next before it runs its own item. So slow
+    items get a thread each at once, quick ones are done by a few threads, and
+    there are never more threads than items.
+
+    Args:
+        func: Called with each item, in its own context.
+        max_workers: The most items that run at the same time, >= 1.
+        closes: Whether an error means that no new item may start. Called by
+            workers; must not raise.
+        is_eager: Whether `wait` ends with every outcome, or only when the
+            queue runs low.
+    """
+
+    def __init__(
+        self,
+        func: Callable[[T], R],
+        *,
+        max_workers: int,
+        closes: Callable[[BaseException], bool],
+        is_eager: bool,
+    ) -> None:
+        self._func = func
+        self._max_workers = max_workers
+        self._closes = closes
+        self._is_eager = is_eager
+        self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix="lionlite")
+        # Outcomes in the order in which they came. The calling thread reads
+        # the head, and drops it only when it has put the outcome in its place,
+        # so that a Ctrl-C between the two loses nothing.
+        self.finished: deque[Outcome[R]] = deque()
+        # Only ever set to True; without the lock by `shut`, since a signal
+        # handler may run it while this very thread holds the lock.
+        self.is_closed = False
+        # Rung to wake the calling thread. A ring too many is harmless.
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        # Guards the names below, _max_workers and appending to `finished`.
+        # Held for a few instructions, never while the function, the input or
+        # a destructor of an item runs.
+        self._lock = threading.Lock()
+        self._waiting: deque[Job[T]] = deque()
+        self._running = 0
+        self._is_coming = False
+        self._is_awaited = False
+        self._low_water = 0
+
+    def put(self, job: Job[T]) -> None:
+        """Hand *job* to the workers; one takes it at once if one may.
+
+        Raises:
+            RuntimeError: There is no worker and no thread can be started.
+        """
+        with self._lock:
+            self._waiting.append(job)
+            is_short = self._is_worker_wanted()
+        if is_short:
+            self._summon()
+
+    def is_over(self) -> bool:
+        """Whether nothing runs and nothing will."""
+        with self._lock:
+            return self._running == 0 and (self.is_closed or not self._waiting)
+
+    def running(self) -> int:
+        """Return how many items run now."""
+        with self._lock:
+            return self._running
+
+    def wait(self, *, low_water: int) -> None:
+        """Wait until there is something for the calling thread to do.
+
+        That is: nothing runs any more, at most *low_water* items wait, an
+        error closed the pool, `shut` was called, or (if eager) an item has
+        finished. It may end early, so the caller looks again. Ctrl-C
+        interrupts the wait; on Windows Python sees it when the wait ends.
+        """
+        with self._lock:
+            self._low_water = low_water
+            self._is_awaited = not self._is_caller_wanted()
+            is_awaited = self._is_awaited
+        if is_awaited:
+            self._bell.get()
+
+    def wait_idle(self, seconds: float) -> None:
+        """Wait until nothing runs any more, but not longer than *seconds*."""
+        ends_at_s = time.monotonic() + seconds
+        while True:
+            with self._lock:
+                if self._running == 0:
+                    return
+                self._is_awaited = True
+            try:
+                self._bell.get(timeout=max(0.0, ends_at_s - time.monotonic()))
+            except Empty:
+                return
+
+    def shut(self) -> None:
+        """Start no new item, and wake the calling thread.
+
+        Threads: safe anywhere and takes no lock.
+        """
+        self.is_closed = True
+        self._bell.put(None)
+
+    def close(self) -> None:
+        """Start no new item, forget those that wait, give the threads back.
+
+        If nothing runs, the threads have ended when this returns. Otherwise
+        they end when their items do; until then Python's own exit waits.
+        """
+        self.is_closed = True
+        with self._lock:
+            forgotten, self._waiting = self._waiting, deque()
+            is_idle = self._running == 0
+        forgotten.clear()
+        self._executor.shutdown(wait=is_idle)
+
+    def _is_worker_wanted(self) -> bool:
+        if self._is_coming or self._running >= self._max_workers or not self._waiting:
+            return False
+        self._is_coming = True
+        return True
+
+    def _is_caller_wanted(self) -> bool:
+        return (
+            len(self._waiting) <= self._low_water
+            or (self._running == 0 and (self.is_closed or not self._waiting))
+            or (self._is_eager and bool(self.finished))
+        )
+
+    def _summon(self) -> None:
+        try:
+            self._executor.submit(self._work)
+        except RuntimeError:
+            # No thread to be had, or the interpreter ends. Whoever runs an
+            # item now takes the waiting ones too, and no more are asked for;
+            # with nobody there, the item would wait for ever.
+            with self._lock:
+                self._is_coming = False
+                self._max_workers = max(1, self._running)
+                is_stranded = self._running == 0
+            if is_stranded:
+                raise
+
+    def _work(self) -> None:
+        job = self._arrive()
+        while job is not None:
+            job = self._swap(attempt(self._func, job))
+
+    def _arrive(self) -> Job[T] | None:
+        with self._lock:
+            self._is_coming = False
+            # A summons that failed half-way may bring one worker too many.
+            if self.is_closed or not self._waiting or self._running >= self._max_workers:
+                return None
+            job = self._waiting.popleft()
+            self._running += 1
+            is_short = self._is_worker_wanted()
+        if is_short:
+            self._summon()
+        return job
+
+    def _swap(self, outcome: Outcome[R]) -> Job[T] | None:
+        job: Job[T] | None
+        error = outcome[2]
+        is_last = error is not None and self._closes(error)
+        with self._lock:
+            self.finished.append(outcome)
+            if is_last:
+                self.is_closed = True
+            if self._waiting and not self.is_closed:
+                job = self._waiting.popleft()
+            else:
+                job = None
+                self._running -= 1
+            is_ringing = is_last or (self._is_awaited and self._is_caller_wanted())
+            if is_ringing:
+                self._is_awaited = False
+        if is_ringing:
+            self._bell.put(None)
+        return job
+
+
+def attempt(func: Callable[[T], R], job: Job[T]) -> Outcome[R]:
+    """Return what *func* made of the item: its value or its error.
+
+    Every exception is the item's error, SystemExit and GeneratorExit too:
+    raised in a worker they could end nothing but the worker.
+    """
+    index, item, context = job
+    try:
+        value = context.run(func, item)
+        if type(value) is CoroutineType:
+            _refuse(value)
+    except BaseException as error:  # noqa: BLE001 - goes to the caller, whole
+        # So the traceback begins in the user's function. By this way no class
+        # with a __setattr__ of its own (a frozen dataclass) can break in.
+        trace = error.__traceback__
+        BaseException.with_traceback(error, trace and trace.tb_next)
+        return index, None, error
+    return index, value, None
+
+
+def _refuse(coroutine: object) -> NoReturn:
+    cast("CoroutineType[object, object, object]", coroutine).close()
+    msg = (
+        "The function returned a coroutine, which nothing would await. "
+        "Give a plain function, such as one that calls the blocking API."
+    )
+    raise ConfigError(msg, fatal=True)

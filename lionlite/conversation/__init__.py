@@ -1,0 +1,1 @@
+"""What a person talks to: sessions, branches and their messages."""

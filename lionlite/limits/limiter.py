@@ -1,0 +1,286 @@
+"""The budget that all calls of one service share, and the waiting for it.
+
+Holds: `RateLimiter`: checks what is asked for, and lets the calling thread
+wait, obeying the deadline and the cancelling of its scope. Does not hold: who
+is granted when (budget.py), or any HTTP. Safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from lionlite.exceptions import Cancelled, ConfigError
+from lionlite.limits import forks
+from lionlite.limits.alarm import Alarm
+from lionlite.limits.budget import Budget
+from lionlite.limits.desk import Desk
+from lionlite.limits.entries import Entry
+from lionlite.limits.ledger import LedgerBucket
+from lionlite.limits.reservation import Reservation
+from lionlite.limits.stats import LimiterStats, stats_of
+from lionlite.scope import Scope, current, seconds_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyrate_limiter
+
+    from lionlite.limits.rates import Rate
+
+__all__ = ["LimiterStats", "RateLimiter", "Reservation"]
+
+_LONGEST_PAUSE_S: Final = 366 * 86_400.0
+
+_logger = logging.getLogger("lionlite")
+
+
+class RateLimiter:
+    """Grants calls in the order in which they asked, never above a rate.
+
+    Args:
+        limits: For each dimension ("requests", "tokens", ...) its rates, each
+            with another interval; see `parse_limits`. A dimension without
+            rates is unlimited.
+        charge: What the server charges besides requests: "estimate", "adjust"
+            or "usage"; see `Accounts`.
+        max_concurrency: Calls granted and not ended at one time, >= 1, None
+            for any number.
+        clock: Seconds, for the accounting. The deadlines of scopes are on
+            `time.monotonic`, and so is all sleeping.
+
+    Raises:
+        ConfigError: An argument is out of range.
+
+    Threads: any number may share it. A forked child has a budget of its own,
+    with all open calls charged; one warning says so.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, Sequence[Rate | pyrate_limiter.Rate]],
+        *,
+        charge: str = "estimate",
+        max_concurrency: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        ledger = LedgerBucket(_mapping(limits), charge=charge, clock=clock)
+        if max_concurrency is not None and not _is_count(max_concurrency, least=1):
+            msg = f"max_concurrency takes an int >= 1, or None for any; got {max_concurrency!r}."
+            raise ConfigError(msg)
+        self.desk = Desk(Budget(ledger, max_concurrency=max_concurrency))
+        self._is_forked = False
+        self.serial = 0
+        forks.watch(self)
+
+    def reserve(self, costs: Mapping[str, int]) -> Reservation:
+        """Wait until the budget has room for *costs*, and take it.
+
+        The wait ends with the deadline of the scope and with its cancelling.
+
+        Args:
+            costs: Units by dimension, ints >= 0, at least one of them > 0,
+                such as `{"requests": 1, "tokens": 1_200}`.
+
+        Returns:
+            The reservation; use it in a `with`, or settle or cancel it.
+
+        Raises:
+            RequestTooLarge: At once, if *costs* can never fit.
+            BudgetTimeout: At once, if even the end of every open call would
+                make room too late; else at the deadline.
+            BudgetClosed: The limiter is or was closed.
+            Cancelled: The scope is or was cancelled.
+            ConfigError: *costs* is not such a mapping.
+
+        Threads: blocks the calling thread only; first come, first served.
+        """
+        entry = self._entry(costs)
+        scope = current()
+        _check_cancelled(scope)
+        try:
+            if not self.desk.admit(entry):
+                self._wait(entry, scope)
+        except BaseException:
+            self.desk.leave(entry)
+            raise
+        return Reservation(self.desk, entry)
+
+    def try_reserve(self, costs: Mapping[str, int]) -> Reservation | None:
+        """Take room for *costs* if there is any now, without waiting.
+
+        Returns:
+            The reservation, or None when there is no room now or when others
+            wait for it; never because another thread is busy here.
+
+        Raises:
+            RequestTooLarge: *costs* can never fit.
+            BudgetClosed: The limiter is closed.
+            Cancelled: The scope is cancelled.
+            ConfigError: *costs* is not a mapping as `reserve` takes it.
+
+        Threads: any; does not block.
+        """
+        entry = self._entry(costs)
+        _check_cancelled(current())
+        try:
+            if not self.desk.admit(entry):
+                self.desk.join(entry, math.inf)
+        finally:
+            if not entry.is_granted:
+                self.desk.leave(entry)
+        return Reservation(self.desk, entry) if entry.is_granted else None
+
+    def pause(self, seconds: float) -> None:
+        """Grant nothing for *seconds*; then one probe, then a ramp (gate.py).
+
+        Args:
+            seconds: Finite, >= 0. A pause that lasts longer already goes on.
+
+        Raises:
+            ConfigError: *seconds* is not such a number.
+
+        Threads: any; does not block.
+        """
+        self.desk.pause(_finite(seconds, name="pause()"))
+
+    def refused(
+        self, reservation: Reservation | None = None, *, retry_after_s: float | None = None
+    ) -> None:
+        """Pause because the provider answered 429, and learn from it.
+
+        The first refusal of a herd also doubles the guard, if by our own
+        account there was room for the call.
+
+        Args:
+            reservation: Whose request was refused; still to be settled.
+            retry_after_s: What the provider asked for, finite, >= 0, already
+                capped by the caller. None: 0.5 s, doubling with each refusal
+                in a row up to 8 s.
+
+        Raises:
+            ConfigError: *retry_after_s* is not such a number.
+
+        Threads: any; does not block.
+        """
+        entry = None if reservation is None else reservation.entry
+        if retry_after_s is not None:
+            retry_after_s = _finite(retry_after_s, name="retry_after_s")
+        self.desk.refused(entry, retry_after_s)
+
+    def set_rates(self, dimension: str, rates: Sequence[Rate]) -> None:
+        """Limit *dimension* to *rates* from now on; no rates, no limit.
+
+        What was charged before counts as far as a window remembers it, open
+        calls always. Calls that wait and can no longer fit get
+        RequestTooLarge.
+
+        Raises:
+            ConfigError: A rate is out of range, or two have one interval.
+
+        Threads: any; does not block.
+        """
+        self.desk.set_rates(dimension, rates)
+
+    def stats(self) -> LimiterStats:
+        """Return what the limiter is doing.
+
+        Threads: any; does not block.
+        """
+        with self.desk.lock:
+            return stats_of(self.desk.budget)
+
+    def close(self) -> None:
+        """Refuse everyone from now on; all who wait get BudgetClosed.
+
+        What was granted may still be sent and settled. A second call does
+        nothing.
+
+        Threads: any; does not block.
+        """
+        self.desk.close()
+
+    def renew_after_fork(self) -> None:
+        """Become the limiter of a forked child; forks.py calls it."""
+        self._is_forked = True
+        self.desk.renew_after_fork()
+
+    def __reduce__(self) -> NoReturn:
+        msg = (
+            "A budget in memory cannot go to another process: each would have the whole of it. "
+            "Build the service in the other process, with its own share of the limits."
+        )
+        raise ConfigError(msg)
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        used = ", ".join(
+            f"{name} {one.used}/{one.limit} per {one.interval_s:g} s"
+            for name, one in stats.dimensions.items()
+        )
+        return f"<RateLimiter {used or 'unlimited'}, {stats.waiting} waiting>"
+
+    def _wait(self, entry: Entry, scope: Scope) -> None:
+        entry.alarm = alarm = Alarm()
+        # The token's lock is taken before the desk's, never under it.
+        with scope.woken_by(alarm.ring):
+            self.desk.join(entry, scope.left_s)
+            while (nap_s := self.desk.nap_s(entry)) is not None:
+                _check_cancelled(scope)
+                left_s = scope.left_s
+                if left_s <= 0:
+                    raise self.desk.late(entry, left_s)
+                alarm.wait(min(nap_s, left_s))
+        if entry.failure is not None:
+            raise entry.failure
+
+    def _entry(self, costs: Mapping[str, int]) -> Entry:
+        if self._is_forked:
+            self._warn_of_fork()
+        own = dict(costs)
+        total: float = 0
+        for cost in own.values():
+            # Not isinstance: True is an int too.
+            total = total + cost if type(cost) is int and cost >= 0 else math.nan
+        if total > 0:
+            return Entry(own)
+        msg = f"costs takes ints >= 0 by dimension, at least one of them > 0; got {own!r}."
+        raise ConfigError(msg)
+
+    def _warn_of_fork(self) -> None:
+        self._is_forked = False
+        if self.desk.budget.ledger.windows:
+            _logger.warning(
+                "This process was forked: it and its parent each have the whole budget now. "
+                "Give each process its share with max_requests= and max_tokens=."
+            )
+
+
+def _mapping(
+    limits: Mapping[str, Sequence[Rate | pyrate_limiter.Rate]],
+) -> Mapping[str, Sequence[Rate | pyrate_limiter.Rate]]:
+    if isinstance(limits, Mapping):
+        return limits
+    msg = f"limits takes a dict from dimension to rates, see parse_limits(); got {limits!r}."
+    raise ConfigError(msg)
+
+
+def _check_cancelled(scope: Scope) -> None:
+    if scope.token is not None and scope.token.is_cancelled:
+        msg = "The call was cancelled before its budget was granted."
+        raise Cancelled(msg)
+
+
+def _is_count(value: object, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _finite(seconds: float, *, name: str) -> float:
+    checked = seconds_from(seconds, name=name)
+    if math.isfinite(checked):
+        return min(checked, _LONGEST_PAUSE_S)
+    msg = f"{name} takes finite seconds; got {seconds!r}."
+    raise ConfigError(msg)

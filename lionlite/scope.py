@@ -1,0 +1,266 @@
+"""What this piece of work may still do: how long, and whether it was cancelled.
+
+Holds: the scope of the running code, in a context variable: one absolute
+instant on `time.monotonic` (the soonest of all around it) and the tokens by
+which it can be cancelled; `sleep` and `check`, which obey both. Does not hold:
+what is waited for (limits/, service/, conversation/, calls/ do), nor threads.
+Safe to share between threads; carried into a thread by copying its context.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+import weakref
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import attrs
+
+from lionlite.exceptions import Cancelled, ConfigError, DeadlineExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+FOREVER_S = math.inf
+
+
+class CancelToken:
+    """A way to stop all work that was started under it.
+
+    Args:
+        *parents: Tokens whose cancelling cancels this one too.
+
+    Threads: any thread may cancel, any thread may wait.
+    """
+
+    def __init__(self, *parents: CancelToken) -> None:
+        self._parents = parents
+        self._is_cancelled = False
+        # Guards _is_cancelled and _wakers. Wakers run under it: they must not
+        # block, and once `woken_by` has left, its waker will never run again.
+        self._lock = threading.Lock()
+        self._wakers: dict[int, Callable[[], None]] = {}
+        _tokens.add(self)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether this token or one above it was cancelled."""
+        return self._is_cancelled or any(parent.is_cancelled for parent in self._parents)
+
+    def cancel(self) -> None:
+        """Cancel all work under this token and wake everything that waits.
+
+        Threads: safe anywhere; a second call does nothing.
+        """
+        with self._lock:
+            if self._is_cancelled:
+                return
+            self._is_cancelled = True
+            for waker in self._wakers.values():
+                waker()
+
+    @contextmanager
+    def woken_by(self, waker: Callable[[], None]) -> Iterator[None]:
+        """Have *waker* called when the token, or one above, is cancelled.
+
+        If it is cancelled already, *waker* is called at once. *waker* runs in
+        the cancelling thread, must not block and must not raise.
+        """
+        above = self._with_all_above()
+        key = id(waker)
+        try:
+            for token in above:
+                token._add(key, waker)  # noqa: SLF001
+            yield
+        finally:
+            for token in above:
+                token._drop(key)  # noqa: SLF001
+
+    def _with_all_above(self) -> list[CancelToken]:
+        found = [self]
+        for parent in self._parents:
+            found += parent._with_all_above()  # noqa: SLF001
+        return found
+
+    def _add(self, key: int, waker: Callable[[], None]) -> None:
+        with self._lock:
+            self._wakers[key] = waker
+            if self._is_cancelled:
+                waker()
+
+    def _drop(self, key: int) -> None:
+        with self._lock:
+            self._wakers.pop(key, None)
+
+    def _renew_after_fork(self) -> None:
+        # The threads that held the lock or waited do not exist in the child.
+        self._lock = threading.Lock()
+        self._wakers = {}
+
+
+_tokens: weakref.WeakSet[CancelToken] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for token in list(_tokens):
+        token._renew_after_fork()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@attrs.frozen
+class Scope:
+    """What the running code may do.
+
+    Attributes:
+        ends_at_s: The instant on `time.monotonic` at which it must have
+            ended, in seconds; infinite when nothing bounds it.
+        token: By which it can be cancelled, None when nothing can.
+    """
+
+    ends_at_s: float = FOREVER_S
+    token: CancelToken | None = None
+
+    @property
+    def tokens(self) -> tuple[CancelToken, ...]:
+        """The token as a tuple, empty when there is none."""
+        return () if self.token is None else (self.token,)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline, negative after it, infinite without one."""
+        return self.ends_at_s - time.monotonic()
+
+    def check(self, phase: str) -> None:
+        """Raise if the work must stop now.
+
+        Args:
+            phase: What the work is doing, for the error.
+
+        Raises:
+            Cancelled: The scope was cancelled.
+            DeadlineExceeded: The deadline has passed.
+        """
+        if self.token is not None and self.token.is_cancelled:
+            msg = "The call was cancelled."
+            raise Cancelled(msg)
+        if self.ends_at_s != FOREVER_S and self.left_s <= 0:
+            raise too_late(phase)
+
+    @contextmanager
+    def woken_by(self, waker: Callable[[], None]) -> Iterator[None]:
+        """Have *waker* called when the scope is cancelled (see `CancelToken`)."""
+        if self.token is None:
+            yield
+            return
+        with self.token.woken_by(waker):
+            yield
+
+
+_UNBOUNDED = Scope()
+_current: ContextVar[Scope] = ContextVar("lionlite_scope", default=_UNBOUNDED)
+
+
+def current() -> Scope:
+    """Return the scope of the running code."""
+    return _current.get()
+
+
+def too_late(phase: str) -> DeadlineExceeded:
+    """Return the error for a deadline that passed during *phase*."""
+    msg = f"The deadline passed during: {phase}. Give more time with timeout= or deadline()."
+    return DeadlineExceeded(msg, phase=phase)
+
+
+@contextmanager
+def entered(scope: Scope) -> Iterator[Scope]:
+    """Make *scope* the scope of the code inside the `with`."""
+    before = _current.set(scope)
+    try:
+        yield scope
+    finally:
+        _current.reset(before)
+
+
+@contextmanager
+def cancellable() -> Iterator[CancelToken]:
+    """Run the code inside the `with` under a new token, and yield the token."""
+    outer = current()
+    token = CancelToken(*outer.tokens)
+    with entered(attrs.evolve(outer, token=token)):
+        yield token
+
+
+class deadline:  # noqa: N801 - reads as a statement: with deadline(8):
+    """Bound everything inside the `with` to *seconds*, all waiting included.
+
+    Nested deadlines: the soonest counts. Carried into the workers of `lcall`
+    and `alcall`. Entering yields the `Scope`, whose `left_s` tells the time left.
+
+    Args:
+        seconds: Total time, in seconds, >= 0, counted from entering.
+
+    Raises:
+        ConfigError: *seconds* is not a number >= 0.
+
+    Threads: one instance may be entered once at a time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds_from(seconds, name="deadline()")
+        self._entered: list[AbstractContextManager[Scope]] = []
+
+    def __enter__(self) -> Scope:
+        outer = current()
+        ends_at_s = min(outer.ends_at_s, time.monotonic() + self._seconds)
+        inner = entered(attrs.evolve(outer, ends_at_s=ends_at_s))
+        self._entered.append(inner)
+        return inner.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._entered.pop().__exit__(kind, error, trace)
+
+
+def seconds_from(value: float, *, name: str) -> float:
+    """Return *value* as seconds, >= 0; what no lock can wait (292 years) is for ever.
+
+    Raises:
+        ConfigError: *value* is not a number, is NaN, or is negative.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return float(value) if value <= threading.TIMEOUT_MAX else FOREVER_S
+    msg = f"{name} takes seconds, a number >= 0; got {value!r}."
+    raise ConfigError(msg)
+
+
+def sleep(seconds: float, *, phase: str) -> None:
+    """Wait *seconds*, but not past the deadline and not after a cancel.
+
+    Raises:
+        Cancelled: The scope was or is cancelled.
+        DeadlineExceeded: The wait would end at or after the deadline; raised
+            at once, since the work after the wait could not be done either.
+
+    Threads: blocks the calling thread only.
+    """
+    scope = current()
+    scope.check(phase)
+    if seconds >= scope.left_s:
+        raise too_late(phase)
+    woken = threading.Event()
+    with scope.woken_by(woken.set):
+        woken.wait(seconds)
+    scope.check(phase)

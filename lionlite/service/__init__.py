@@ -1,0 +1,1 @@
+"""How one call reaches a provider. Knows no conversation."""

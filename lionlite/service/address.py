@@ -1,0 +1,190 @@
+"""Where a provider is, and the head of every request to it.
+
+Holds: checking base_url and headers, and the bytes of the head, with the key
+in it. Does not hold: sockets, bodies. Pure, safe to share between threads.
+
+Source: RFC 9112 and RFC 9110, section 5 (fields).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+import attrs
+
+from lionlite.exceptions import ConfigError
+from lionlite.service.transport.connect import Origin
+from lionlite.service.transport.url import split_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lionlite.service.secret import Secret
+
+CHAT_PATH = "/chat/completions"
+USER_AGENT = "lionlite"
+
+_OURS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_VALUE = re.compile(r"[\x20-\x7e\t]*")
+
+
+@attrs.frozen
+class Address:
+    """A checked base_url.
+
+    Attributes:
+        origin: Where to connect.
+        host_header: What the Host header says.
+        path: The path that requests go to.
+    """
+
+    origin: Origin
+    host_header: str
+    path: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is this machine or a private network."""
+        return is_local_host(self.origin.host)
+
+
+def parse_base_url(base_url: str) -> Address:
+    """Return the address that *base_url* means.
+
+    Raises:
+        ConfigError: It is no http:// or https:// address, or holds a user, a
+            query, a fragment, a blank or a line break.
+    """
+    if not isinstance(base_url, str) or not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", base_url.strip()):
+        # Not shown: whatever was pasted here may be a key.
+        msg = "base_url= takes an address such as 'https://host/v1', without blanks or line breaks."
+        raise ConfigError(msg)
+    url = split_url(base_url.strip())
+    if url is None or url.scheme not in {"http", "https"} or not url.host:
+        msg = f"base_url= takes an address such as 'https://host/v1'; got {_shown(base_url)!r}."
+        raise ConfigError(msg)
+    if url.has_extras:
+        msg = "base_url= takes no user, password, query or fragment: pass api_key= and headers=."
+        raise ConfigError(msg)
+    return Address(
+        origin=Origin(url.host, url.port, url.scheme == "https"),
+        host_header=url.host_header,
+        path=url.path.rstrip("/") + CHAT_PATH,
+    )
+
+
+def _shown(base_url: str) -> str:
+    """Return *base_url* without what may be a password in it."""
+    return re.sub(r"//[^/@]*@", "//***@", base_url.strip())[:100]
+
+
+def refuse_key_in_clear(address: Address, *, allow_http: bool) -> None:
+    """Raise if a key would go over the open internet unencrypted.
+
+    Raises:
+        ConfigError: http:// to a host that is neither local nor allowed.
+    """
+    if not address.origin.is_tls and not allow_http and not address.is_local:
+        msg = (
+            f"http://{address.origin.host} would get the API key unencrypted: use https://, "
+            f"or pass allow_http=True if the way there is safe."
+        )
+        raise ConfigError(msg)
+
+
+def is_local_host(host: str) -> bool:
+    """Whether *host* is loopback, a private address, or a name without a dot."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host.rstrip(".") or host.rstrip(".").endswith(".localhost")
+    return address.is_loopback or address.is_private or address.is_link_local
+
+
+def checked_headers(headers: Mapping[str, str] | None, *, name: str) -> dict[str, str]:
+    """Return *headers* if they can go on the wire.
+
+    Args:
+        headers: Names and values; None = none.
+        name: The argument's name, for errors.
+
+    Raises:
+        ConfigError: One would break the request or override one of ours.
+    """
+    result: dict[str, str] = {}
+    for key, value in (headers or {}).items():
+        if not isinstance(key, str) or not _TOKEN.fullmatch(key):
+            msg = f"{name}= has a header name that is no token: {key!r:.60}."
+            raise ConfigError(msg)
+        if key.lower() in _OURS:
+            msg = f"{name}= may not set {key!r}: lionlite sets it. For the key use api_key=."
+            raise ConfigError(msg)
+        if not isinstance(value, str) or not _FIELD_VALUE.fullmatch(value):
+            # The value is not shown: it may be a key.
+            msg = f"{name}={{{key!r}: ...}} needs a text of printable ASCII, without line breaks."
+            raise ConfigError(msg)
+        result[key] = value.strip()
+    return result
+
+
+class Heads:
+    """The heads of a service's requests, up to the value of Content-Length.
+
+    Args:
+        address: Where they go.
+        headers: Sent with every request, checked.
+
+    Threads: safe to share; the last head is kept as one tuple, replaced whole.
+    """
+
+    def __init__(self, address: Address, headers: Mapping[str, str]) -> None:
+        self._address = address
+        self._headers = {"User-Agent": USER_AGENT, **headers}
+        self._last: tuple[Secret, memoryview] | None = None
+
+    def head_for(self, key: Secret, extra: Mapping[str, str]) -> memoryview:
+        """Return the head with *key*; a view, since its repr does not show the bytes."""
+        if extra:
+            return self._build(key, {**self._headers, **extra})
+        last = self._last
+        if last is None or last[0] != key:
+            last = self._last = key, self._build(key, self._headers)
+        return last[1]
+
+    def _build(self, key: Secret, headers: Mapping[str, str]) -> memoryview:
+        lines = [
+            f"POST {self._address.path} HTTP/1.1",
+            f"Host: {self._address.host_header}",
+            "Content-Type: application/json",
+            "Accept: application/json",
+            "Accept-Encoding: identity",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        if not key.is_empty:
+            return memoryview("\r\n".join([*lines, _authorization(key), _LAST]).encode())
+        return memoryview("\r\n".join([*lines, _LAST]).encode())
+
+
+_LAST = "Content-Length: "
+
+
+def _authorization(key: Secret) -> str:
+    return "Authorization: Bearer " + key.reveal()

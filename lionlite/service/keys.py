@@ -1,0 +1,109 @@
+"""Where a service's API key comes from.
+
+Holds: the argument, the function or the environment variable, and the check
+of what they give. Does not hold: what is done with the key. Safe to share
+between threads.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from lionlite.exceptions import ConfigError
+from lionlite.service.secret import NO_SECRET, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lionlite.service.providers import Provider
+
+
+class KeySource:
+    """Gives the key at each need.
+
+    Args:
+        provider: Whose key it is.
+        api_key: The key, a function that returns it, or None.
+        key_scheme: The environment variable to read when *api_key* is None;
+            None = the provider's own, which may be none.
+
+    Raises:
+        ConfigError: *api_key* or *key_scheme* is neither of these, or the key
+            cannot go into a header.
+
+    Threads: safe to share. A function is called in the calling thread, for
+    every call: it may renew the key.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        api_key: str | Callable[[], str] | None,
+        key_scheme: str | None,
+    ) -> None:
+        self._provider = provider
+        self._variable = _checked_variable(key_scheme) or provider.key_scheme
+        self._function = api_key if callable(api_key) else None
+        self._given = NO_SECRET
+        if api_key is not None and self._function is None:
+            self._given = _checked(api_key, "api_key=")
+
+    def key(self) -> Secret:
+        """Return the key; an empty one where the provider needs none.
+
+        Raises:
+            ConfigError: There is none, naming where it was looked for; or it
+                cannot go into a header.
+        """
+        key = self._find()
+        if key.is_empty and self._provider.needs_key:
+            msg = (
+                f"No API key for {self._provider.name}: pass api_key=... or set "
+                f"{self._variable}. Looked in: argument, environment."
+            )
+            raise ConfigError(msg)
+        return key
+
+    def _find(self) -> Secret:
+        if self._function is not None:
+            return _checked(_called(self._function), "The result of api_key()")
+        if not self._given.is_empty:
+            return self._given
+        if self._variable is None:
+            return NO_SECRET
+        return _checked(os.environ.get(self._variable, ""), self._variable)
+
+
+def _called(function: Callable[[], str]) -> object:
+    """Return what the user's function says; its errors are its own."""
+    return function()
+
+
+def _checked(value: object, name: str) -> Secret:
+    """Return *value* as a key.
+
+    A separate function judges the text, so that no frame of a traceback that
+    leaves here has it in a local by another name than *value*'s own Secret.
+    """
+    secret = _secret_of(value)
+    del value
+    if secret is None:
+        msg = f"{name} is not a text: a key is a str."
+        raise ConfigError(msg)
+    if not secret.fits_in_header:
+        msg = f"{name} has a blank, a line break or a non-ASCII letter inside: copy the key again."
+        raise ConfigError(msg)
+    return secret
+
+
+def _secret_of(value: object) -> Secret | None:
+    return Secret(value.strip()) if isinstance(value, str) else None
+
+
+def _checked_variable(key_scheme: str | None) -> str | None:
+    if key_scheme is None or (isinstance(key_scheme, str) and key_scheme.isidentifier()):
+        return key_scheme
+    # Not shown: a key may have been passed by mistake.
+    msg = "key_scheme= takes the name of an environment variable, such as 'OPENAI_API_KEY'."
+    raise ConfigError(msg)

@@ -1,0 +1,151 @@
+"""One request, checked and encoded, before the budget is asked for it.
+
+Holds: the rules for parameters, and the body. Does not hold: sending. All that
+a caller can get wrong is found here. Values, safe to share between threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from lionlite import jsontext
+from lionlite.arguments import nearest
+from lionlite.exceptions import ConfigError
+from lionlite.service.providers import MAX_COMPLETION_TOKENS, MAX_TOKENS, Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_OUTPUT_TOKENS = 256
+"""Reserved for an answer without a cap; the reply's usage corrects it where providers do."""
+
+_CAPS = (MAX_TOKENS, MAX_COMPLETION_TOKENS)
+
+_REFUSED = {
+    "messages": "the messages are the session's: pass Session(messages=...)",
+    "stream": "chat() returns the whole answer",
+    "stream_options": "chat() returns the whole answer",
+}
+
+
+@attrs.frozen
+class Request:
+    """What goes to the provider.
+
+    Attributes:
+        model: The model asked for.
+        messages: As they go on the wire.
+        body: The JSON, encoded; not shown.
+        output_tokens: The most that the answers may have, or a guess.
+        headers: Extra headers of this call.
+    """
+
+    model: str
+    messages: Sequence[Mapping[str, Any]] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    output_tokens: int
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+
+def build_request(
+    provider: Provider,
+    messages: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    *,
+    extra_body: Mapping[str, Any] | None,
+    headers: Mapping[str, str],
+) -> Request:
+    """Return the request for *messages* with the parameters *params*.
+
+    Args:
+        provider: Whose parameter names and rules apply.
+        messages: At least one, as they go on the wire.
+        params: The merged llmconfig, with "model"; None values are left out.
+        extra_body: Keys that go into the body unchecked, last.
+        headers: Extra headers, checked.
+
+    Raises:
+        ConfigError: No model, an unknown parameter, a value that is no JSON.
+    """
+    if not messages:
+        msg = "send() takes at least one message; got none."
+        raise ConfigError(msg)
+    given = {key: value for key, value in params.items() if value is not None}
+    model = _checked_model(given.pop("model", None), provider)
+    _check_names(given, provider)
+    given = _renamed_cap(given, provider)
+    body = {"model": model, "messages": messages, **_plain(given, "llmconfig")}
+    body.update(_plain(dict(extra_body or {}), "extra_body"))
+    return Request(
+        model=model,
+        messages=messages,
+        body=_encoded(body),
+        output_tokens=_output_tokens(body),
+        headers=headers,
+    )
+
+
+def _checked_model(model: Any, provider: Provider) -> str:
+    if isinstance(model, str) and model.strip():
+        return model
+    if model is None:
+        msg = f"No model for {provider.name}: pass model=..., or llmconfig={{'model': ...}}."
+    else:
+        msg = f"model= takes a name such as 'gpt-4o-mini'; got {model!r:.60}."
+    raise ConfigError(msg)
+
+
+def _check_names(given: Mapping[str, Any], provider: Provider) -> None:
+    for name in given:
+        if name in _REFUSED:
+            msg = f"llmconfig has no place for {name!r}: {_REFUSED[name]}."
+            raise ConfigError(msg)
+        known = provider.parameters
+        if known is not None and name not in known and name not in _CAPS:
+            msg = (
+                f"{provider.name} has no parameter {name!r}: {nearest(name, known | {'model'})} "
+                f"A new one goes through extra_body={{...}}."
+            )
+            raise ConfigError(msg)
+
+
+def _renamed_cap(given: dict[str, Any], provider: Provider) -> dict[str, Any]:
+    """Return *given* with the cap on one answer under the provider's name."""
+    caps = [name for name in _CAPS if name in given]
+    if len(caps) > 1:
+        msg = "llmconfig has both max_tokens and max_completion_tokens, the same thing: pass one."
+        raise ConfigError(msg)
+    if not caps:
+        return given
+    cap = given.pop(caps[0])
+    if not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
+        msg = f"llmconfig {caps[0]} takes a number of tokens >= 1; got {cap!r:.60}."
+        raise ConfigError(msg)
+    given[provider.max_tokens_name] = cap
+    return given
+
+
+def _output_tokens(body: Mapping[str, Any]) -> int:
+    """Return what a provider takes the answers to cost, as far as the body tells."""
+    caps = [body[name] for name in _CAPS if isinstance(body.get(name), int)]
+    count = body.get("n", 1)
+    return max(caps, default=DEFAULT_OUTPUT_TOKENS) * (count if isinstance(count, int) else 1)
+
+
+def _plain(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = jsontext.plain(values, name=name)
+    except jsontext.JsonError as exc:
+        msg = f"{exc}."
+        raise ConfigError(msg) from exc
+    return result
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return jsontext.encode(body)
+    except jsontext.JsonError as exc:
+        msg = f"The request is not JSON: {exc}."
+        raise ConfigError(msg) from exc

@@ -1,0 +1,77 @@
+"""An API key that cannot be printed, logged or pickled by accident.
+
+Holds: `Secret` and the scrubbing of texts that a provider sends back. Does not
+hold: where keys come from. Values, safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import quote
+
+from lionlite.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MASK = "***"
+
+# What providers echo, as in "Incorrect API key provided: sk-ab***yz".
+_LOOKS_LIKE_KEY = re.compile(r"\b(?:sk|gsk|pk|key|Bearer)[-_ ][A-Za-z0-9_\-*.]{6,}")
+
+_MIN_SECRET_CHARS = 6
+"""Shorter placeholders ("none", "-") would blank out ordinary words."""
+
+
+class Secret:
+    """A text that shows itself only to `reveal`.
+
+    Threads: immutable.
+    """
+
+    __slots__ = ("_reveal",)
+
+    def __init__(self, value: str) -> None:
+        # A closure: vars(), attrs, debuggers' locals and pickle see a function.
+        self._reveal: Callable[[], str] = lambda: value
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._reveal()
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.reveal() == other.reveal()
+
+    def __hash__(self) -> int:
+        return hash(self.reveal())
+
+    def __reduce__(self) -> NoReturn:
+        msg = "An API key does not pickle: set key_scheme= and read it where it is used."
+        raise ConfigError(msg)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return not self.reveal()
+
+    @property
+    def fits_in_header(self) -> bool:
+        """Whether it is printable ASCII, without blanks or line breaks."""
+        return re.fullmatch(r"[\x21-\x7e]*", self.reveal()) is not None
+
+    def scrub(self, text: str) -> str:
+        """Return *text* without this secret in any usual form, nor the like of it."""
+        value = self.reveal()
+        if len(value) >= _MIN_SECRET_CHARS:
+            encoded = base64.b64encode(value.encode()).decode().rstrip("=")
+            for form in (value, quote(value, safe=""), encoded):
+                text = text.replace(form, MASK)
+        return _LOOKS_LIKE_KEY.sub(MASK, text)
+
+
+NO_SECRET = Secret("")

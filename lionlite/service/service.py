@@ -1,0 +1,246 @@
+"""A provider with one budget, one key and its connections, shared by sessions.
+
+The way of one call: check and estimate, reserve, send, read, settle, record;
+a retry goes back to reserve. Does not hold: conversations, what a provider is
+like (providers.py), the protocol (wire.py), sockets (transport/). Safe to
+share between threads; after a fork each process has the budget for itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from lionlite import scope
+from lionlite.arguments import keywords_checked
+from lionlite.exceptions import ConfigError
+from lionlite.limits.limiter import RateLimiter
+from lionlite.service.address import (
+    CHAT_PATH,
+    Heads,
+    checked_headers,
+    parse_base_url,
+    refuse_key_in_clear,
+)
+from lionlite.service.delivery import Delivery
+from lionlite.service.keys import KeySource
+from lionlite.service.request import build_request
+from lionlite.service.retry import RetryPolicy
+from lionlite.service.settings import (
+    checked_retries,
+    checked_timeout,
+    chosen_base_url,
+    env_headers,
+    estimator_for,
+    limits_from,
+)
+from lionlite.service.totals import Stats, Totals
+from lionlite.service.transport.connections import Connections
+from lionlite.tokens import checked_encoding_name
+from lionlite.unset import UNSET, UnsetType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from lionlite.service.providers import Provider
+    from lionlite.service.reply import Reply
+
+
+class Service:
+    """A provider, ready to be shared by any number of sessions and threads.
+
+    Made by `Services.OpenAI()` and its like. Nothing is opened, read from disk
+    or started before the first call.
+
+    Args:
+        provider: What the provider is like.
+        model: The model for calls that name none.
+        api_key: The key, or a function that returns it for each request; None
+            = read the environment variable *key_scheme* at the first call.
+        key_scheme: The variable's name; None = the provider's own.
+        base_url: Where the provider is; None = its own address.
+        token_encoding_name: tiktoken encoding to count with, or "estimate";
+            None = chosen by model.
+        max_tokens: Budget of all calls together: tokens per *interval*; None
+            = no limit. (The cap on one answer is llmconfig={"max_tokens": n}.)
+        max_requests: Budget of all calls together: requests per *interval*;
+            None = no limit.
+        interval: What *max_tokens* and *max_requests* count in, in seconds.
+        limits: Several budgets at once, such as {"requests": ["10/second",
+            "500/minute"], "tokens": "90_000/minute"}; instead of the two above.
+        timeout: Total seconds from a call to its last byte, all waiting
+            included. Not given: 600 s for each exchange, and the wait for the
+            budget is bounded only by `deadline()`. None = likewise.
+        max_retries: More attempts after a failed one; waiting for the budget
+            and 429s do not use them up; 0 = none at all.
+        max_concurrency: Calls in flight at once; None = no limit.
+        headers: Sent with every request.
+        charge: How the provider charges its token limit: "estimate", "adjust"
+            or "usage"; None = as known of the provider.
+        allow_http: Send a key over http:// to a public host.
+
+    Raises:
+        ConfigError: An argument is wrong; a missing key shows at the first call.
+
+    Threads: safe to share.
+    """
+
+    @keywords_checked
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        model: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
+        key_scheme: str | None = None,
+        base_url: str | None = None,
+        token_encoding_name: str | None = None,
+        max_tokens: int | UnsetType | None = UNSET,
+        max_requests: int | UnsetType | None = UNSET,
+        interval: float = 60,
+        limits: Mapping[str, Any] | None = None,
+        timeout: float | UnsetType | None = UNSET,
+        max_retries: int = 2,
+        max_concurrency: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        charge: str | None = None,
+        allow_http: bool = False,
+    ) -> None:
+        self._provider = provider
+        self._model = model
+        self._timeout_s = checked_timeout(timeout)
+        self._address = parse_base_url(chosen_base_url(provider, base_url))
+        self._allow_http = allow_http
+        budgets = limits_from(
+            max_requests=max_requests, max_tokens=max_tokens, interval=interval, limits=limits
+        )
+        self._delivery = Delivery(
+            provider=provider,
+            keys=KeySource(provider, api_key, key_scheme),
+            heads=Heads(
+                self._address, {**env_headers(provider), **checked_headers(headers, name="headers")}
+            ),
+            connections=Connections(self._address.origin),
+            limiter=RateLimiter(
+                budgets, charge=charge or provider.charge, max_concurrency=max_concurrency
+            ),
+            estimator=estimator_for(
+                budgets,
+                checked_encoding_name(token_encoding_name) or provider.encoding_name,
+                may_download=not self._address.is_local,
+            ),
+            policy=RetryPolicy(max_retries=checked_retries(max_retries)),
+            totals=Totals(),
+        )
+        # Guards _token, which cancel() replaces.
+        self._lock = threading.Lock()
+        self._token = scope.CancelToken()
+
+    @property
+    def provider_name(self) -> str:
+        """The provider's name."""
+        return self._provider.name
+
+    @property
+    def base_url(self) -> str:
+        """Where the provider is, up to the chat-completions path."""
+        scheme = "https" if self._address.origin.is_tls else "http"
+        path = self._address.path.removesuffix(CHAT_PATH)
+        return f"{scheme}://{self._address.host_header}{path}"
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Total seconds of a call, None when only scopes and exchanges bound it."""
+        return self._timeout_s
+
+    def send(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        timeout: float | UnsetType | None = UNSET,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> Reply:
+        """Send *messages* and return the reply, after retries and waiting.
+
+        Args:
+            messages: Role/content dicts, at least one.
+            timeout: As for the service, for this call; not given = the service's.
+            extra_body: Keys for the request's body that are not checked.
+            extra_headers: Headers for this call.
+            **params: Model parameters (temperature=..., max_tokens=...); None
+                leaves one out.
+
+        Returns:
+            The reply, whatever it says: a refusal too.
+
+        Raises:
+            ConfigError: An argument is wrong; nothing was sent.
+            BudgetError: The budget cannot grant it, or not before the deadline.
+            DeadlineExceeded: The deadline passed.
+            ServiceError: The provider, or the way to it, failed.
+            Cancelled: The scope was cancelled, or the service.
+
+        Threads: blocks the calling thread only.
+        """
+        request = build_request(
+            self._provider,
+            messages,
+            {"model": self._model, **params},
+            extra_body=extra_body,
+            headers=checked_headers(extra_headers, name="extra_headers"),
+        )
+        self._check_key()
+        timeout_s = self._timeout_s if timeout is UNSET else checked_timeout(timeout)
+        return self._delivery.deliver(request, timeout_s=timeout_s, token=self._token)
+
+    def stats(self) -> Stats:
+        """Return what the service has done so far, and what its budget is doing."""
+        return self._delivery.totals.stats(self._delivery.limiter.stats())
+
+    def cancel(self) -> None:
+        """End all calls under way with `Cancelled`; later calls are not affected.
+
+        Threads: safe anywhere.
+        """
+        with self._lock:
+            token, self._token = self._token, scope.CancelToken()
+        token.cancel()
+
+    def close(self) -> None:
+        """End all calls under way and give everything back; later calls raise.
+
+        Calls that wait for the budget end with `BudgetClosed`, others with
+        `Cancelled`. A second call does nothing.
+        """
+        self._delivery.limiter.close()
+        self.cancel()
+        self._delivery.connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Service {self._provider.name} at {self.base_url}>"
+
+    def __reduce__(self) -> NoReturn:
+        msg = (
+            "A Service does not pickle: its budget counts for one process, and its key stays "
+            "there. Make the service in the process that uses it."
+        )
+        raise ConfigError(msg)
+
+    def _check_key(self) -> None:
+        """Raise if there is no key, or no safe way for it: before the budget is asked."""
+        if not self._delivery.keys.key().is_empty:
+            refuse_key_in_clear(self._address, allow_http=self._allow_http)

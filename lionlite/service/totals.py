@@ -1,0 +1,92 @@
+"""What a service has done so far, as numbers.
+
+Holds: `Totals`, which counts, and `Stats`, what it says. Does not hold: what
+the budget is doing (limits/). Safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import attrs
+
+from lionlite.records import Usage
+
+if TYPE_CHECKING:
+    from lionlite.limits.stats import LimiterStats
+    from lionlite.records import CallRecord
+
+
+@attrs.frozen
+class Stats:
+    """What a service has done since it was made.
+
+    Attributes:
+        calls: Calls that ended, well or not.
+        failed: Those of them that ended in an error.
+        attempts: Requests that went out.
+        retries: Requests beyond the first of each call.
+        rate_limited: Requests that the provider answered with 429.
+        usage: Tokens that the provider counted.
+        waited_s: Seconds that calls waited for the budget, added up.
+        elapsed_s: Seconds that calls took, waiting included, added up.
+        budget: What the budget is doing now.
+    """
+
+    calls: int
+    failed: int
+    attempts: int
+    retries: int
+    rate_limited: int
+    usage: Usage
+    waited_s: float
+    elapsed_s: float
+    budget: LimiterStats
+
+
+class Totals:
+    """Adds up call records.
+
+    Threads: safe to share.
+    """
+
+    def __init__(self) -> None:
+        # Guards all below.
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._calls = self._failed = self._attempts = self._retries = self._rate_limited = 0
+        self._usage = Usage()
+        self._waited_s = self._elapsed_s = 0.0
+
+    def add(self, record: CallRecord) -> None:
+        """Count *record*."""
+        if self._pid != os.getpid():
+            # A thread that is gone may have held it when the process forked.
+            self._lock, self._pid = threading.Lock(), os.getpid()
+        with self._lock:
+            self._calls += 1
+            self._failed += record.error is not None
+            self._attempts += record.attempts
+            self._retries += max(record.attempts - 1, 0)
+            self._rate_limited += record.rate_limited
+            self._waited_s += record.waited_s
+            self._elapsed_s += record.elapsed_s
+            if record.usage is not None:
+                self._usage += record.usage
+
+    def stats(self, budget: LimiterStats) -> Stats:
+        """Return the sums so far."""
+        with self._lock:
+            return Stats(
+                calls=self._calls,
+                failed=self._failed,
+                attempts=self._attempts,
+                retries=self._retries,
+                rate_limited=self._rate_limited,
+                usage=self._usage,
+                waited_s=self._waited_s,
+                elapsed_s=self._elapsed_s,
+                budget=budget,
+            )

@@ -1,0 +1,1 @@
+"""Bytes to a provider and back: the one door to httpx, httpcore and httptools."""
