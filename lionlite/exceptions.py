@@ -232,7 +232,7 @@ class OutputError(LionError):
     """The model answered, but there is no answer to give back.
 
     Attributes:
-        reason: "refusal", "length", "content_filter" or "empty".
+        reason: "refusal", "length", "content_filter", "tool_calls" or "empty".
         text: What the model said, which may be nothing.
         reply: The whole `Reply`, None if there is none.
     """

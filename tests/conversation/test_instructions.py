@@ -187,10 +187,10 @@ def test_numbers_keep_their_digits():
     ("context", "where"),
     [
         (float("nan"), "nan is not JSON: .* at context"),
-        ({"rows": [1, {"p": float("inf")}]}, r"inf is not JSON: .* at context\['rows'\]\[1\]\['p'\]"),
+        ({"a": [1, {"p": float("inf")}]}, r"inf is not JSON: .* at context\['a'\]\[1\]\['p'\]"),
         (Point(1, float("nan")), r"nan is not JSON: .* at context\.y"),
         ([Decimal("NaN")], r"NaN is not JSON: .* at context\[0\]"),
-        ({"f": Fraction(1, 2)}, r"fractions\.Fraction cannot be said in JSON: .* at context\['f'\]"),
+        ({"f": Fraction(1, 2)}, r"Fraction cannot be said in JSON: .* at context\['f'\]"),
         ([object()], r"builtins\.object cannot be said in JSON: .* at context\[0\]"),
         ({"raw": b"\x00"}, r"bytes are not text: .* at context\['raw'\]"),
         ({(1, 2): 3}, r"the key tuple \(1, 2\) is not text: .* at context"),
@@ -230,7 +230,7 @@ def test_an_instruction_that_json_cannot_say_is_refused():
 )
 @pytest.mark.parametrize("context", [None, {"x": 1}], ids=["alone", "with context"])
 def test_an_empty_instruction_is_refused(instruction, context):
-    with pytest.raises(ConfigError, match="The instruction is empty: .* Say what"):
+    with pytest.raises(ConfigError, match=r"The instruction is empty: .* Say what"):
         instruction_text(instruction, context)
 
 
@@ -253,7 +253,7 @@ def test_emptiness_of_numpy_and_pandas_counts_too():
     ids=["list", "tuple", "mixed", "Message"],
 )
 def test_messages_as_instruction_are_refused_with_the_cure(instruction):
-    with pytest.raises(ConfigError, match=r"role/content messages: .* Session\(messages=\[\.\.\.\]\)"):
+    with pytest.raises(ConfigError, match=r"role/content messages: .* Session\(messages=\["):
         instruction_text(instruction)
 
 
@@ -290,7 +290,7 @@ def test_a_system_message_may_be_a_message(role):
     "system", ["", "  ", {}, [], ["a"], 5, b"a", object(), Message("user", "hi")], ids=repr
 )
 def test_anything_else_is_no_system_message(system):
-    with pytest.raises(ConfigError, match="system= takes a text, or a dict; got .* None = no system"):
+    with pytest.raises(ConfigError, match=r"system= takes a text, or a dict; got .* None = no"):
         system_message(system)
 
 
