@@ -52,7 +52,11 @@ def keywords_checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        refuse_unknown(kwargs, known, where=f"{where}()")
-        return function(*args, **kwargs)
+        try:
+            refuse_unknown(kwargs, known, where=f"{where}()")
+            return function(*args, **kwargs)
+        finally:
+            # One of them may be an API key, and tracebacks may show locals.
+            kwargs.clear()
 
     return checked

@@ -46,11 +46,11 @@ REPORT_S = 10.0
 class Settings:
     """What a demo run is like; times in seconds, limits per *interval_s*."""
 
-    contexts: int = 300
-    max_requests: int = 100
-    max_tokens: int = 20_000
-    interval_s: float = 2.0
-    latency_s: float = 0.1
+    contexts: int = 450
+    max_requests: int = 300
+    max_tokens: int = 60_000
+    interval_s: float = 10.0
+    latency_s: float = 0.05
     workers: int = 64
     is_quiet: bool = False
 

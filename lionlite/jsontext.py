@@ -139,7 +139,7 @@ def _moment(value: date | time, _above: tuple[int, ...]) -> str:
 
 def _refuse_nat(value: Any) -> None:
     # NaT, of pandas and of numpy, is not equal to itself.
-    if value != value:
+    if value != value:  # noqa: PLR0124
         problem = "NaT is not JSON: replace it with None or leave it out"
         raise JsonError(problem)
 

@@ -98,7 +98,7 @@ class CancelToken:
         with self._lock:
             self._wakers.pop(key, None)
 
-    def _renew_after_fork(self) -> None:
+    def _renew_after_fork(self) -> None:  # pragma: no cover - only in forked children
         # The threads that held the lock or waited do not exist in the child.
         self._lock = threading.Lock()
         self._wakers = {}
@@ -107,7 +107,7 @@ class CancelToken:
 _tokens: weakref.WeakSet[CancelToken] = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
+def _after_fork_in_child() -> None:  # pragma: no cover - only in forked children
     for token in list(_tokens):
         token._renew_after_fork()  # noqa: SLF001
 

@@ -41,6 +41,9 @@ MAX_CACHED_TEXTS = 4_096
 MAX_CACHED_TEXT_CHARS = 20_000
 """Bounds of the counts kept: about 80 MB of text at the very worst, held by histories anyway."""
 
+MAX_PIECE_CHARS = 100_000
+"""Encoded at once: a million spaces and a word exceed tiktoken's stack, which panics."""
+
 _RANKS_HOST = "https://openaipublic.blob.core.windows.net/encodings/"
 _RANKS = {
     "o200k_base": "o200k_base.tiktoken",
@@ -149,12 +152,11 @@ class TokenCounter:
         return 1 if value is not None else 0
 
     def _encode(self, text: str) -> int:
-        try:
-            # Ordinary: a user's "<|endoftext|>" is text, not a control token.
-            return len(self._encoding.encode_ordinary(text))
-        except ValueError:
-            # A million spaces and a word exceed the pattern's stack.
-            return estimate_text(text)
+        # Ordinary: a user's "<|endoftext|>" is text, not a control token.
+        return sum(
+            len(self._encoding.encode_ordinary(text[start : start + MAX_PIECE_CHARS]))
+            for start in range(0, len(text), MAX_PIECE_CHARS)
+        )
 
     def _remember(self, text: str, count: int) -> None:
         if len(text) > MAX_CACHED_TEXT_CHARS:
@@ -164,26 +166,27 @@ class TokenCounter:
         self._counts[text] = count
 
     def _start_loading(self) -> None:
-        if self._pid != os.getpid():
+        if self._pid != os.getpid():  # pragma: no cover - only in forked children
             # A fork leaves the loader behind, and maybe the lock held: begin anew.
             self._lock, self._loader, self._pid = threading.Lock(), None, os.getpid()
-        with self._lock:
-            if self._is_settled or self._loader is not None:
-                return
-            self._loader = threading.Thread(
-                target=self._load, name="lionlite-tokens", daemon=True
-            )
-            try:
-                self._loader.start()
-            except RuntimeError as exc:
-                self._give_up(exc)
+        try:
+            with self._lock:
+                if self._is_settled or self._loader is not None:
+                    return
+                loader = threading.Thread(target=self._load, name="lionlite-tokens", daemon=True)
+                loader.start()
+                self._loader = loader
+        except RuntimeError as exc:
+            # The system gives no more threads; a call must not fail of it.
+            self._give_up(exc)
 
     def _load(self) -> None:
         try:
             self._encoding = load_encoding(self._name, may_download=self._may_download)
         except Exception as exc:  # noqa: BLE001 - whatever it is, a call must not fail of it
             self._give_up(exc)
-        self._is_settled = True
+        else:
+            self._is_settled = True
 
     def _give_up(self, exc: Exception) -> None:
         self._is_settled = True

@@ -152,7 +152,8 @@ class Engine(Generic[T, R]):
         """Run the code inside the `with` as the caller of this run.
 
         At the end no item is started any more, and those that still run have
-        been told to stop.
+        been told to stop. After Ctrl-C, or when an iterator is left early,
+        they get `GRACE_S` to come back; a second Ctrl-C cuts that short.
         """
         wanted = self._options.progress
         # Only when asked: len() can cost much, a database query for instance.
@@ -160,6 +161,9 @@ class Engine(Generic[T, R]):
         try:
             with self._token.woken_by(self._pool.shut):
                 yield
+        except (KeyboardInterrupt, GeneratorExit):
+            self._tell()
+            raise
         finally:
             if not self._pool.is_over():
                 self._token.cancel()
@@ -245,22 +249,18 @@ class Engine(Generic[T, R]):
             raise progress_failed(self._tally(results), error) from error
         return self._failed
 
-    def tell(self) -> None:
-        """Tell the items to stop and give them `GRACE_S` to come back.
+    def interrupted(self, results: Sequence[R | None] = ()) -> Interrupted:
+        """Return what Ctrl-C raises."""
+        ended = self._settled - self._cut
+        return self._tally(results).interrupted(ended=ended, running=self._pool.running())
 
-        Ends at once with a second Ctrl-C.
-        """
+    def _tell(self) -> None:
         try:
             self._token.cancel()
             self._pool.close()
             self._pool.wait_idle(GRACE_S)
         except KeyboardInterrupt:
             return
-
-    def interrupted(self, results: Sequence[R | None] = ()) -> Interrupted:
-        """Return what Ctrl-C raises."""
-        ended = self._settled - self._cut
-        return self._tally(results).interrupted(ended=ended, running=self._pool.running())
 
     def _tally(self, results: Sequence[R | None]) -> Tally:
         return Tally(self._pulled, results, self._failed)

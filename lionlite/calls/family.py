@@ -235,7 +235,6 @@ def _in_order(engine: Engine[Any, R]) -> list[R]:
             results[index] = cast("R", error)
         return cast("list[R]", results)
     except KeyboardInterrupt as error:
-        engine.tell()
         engine.place(results)
         raise engine.interrupted(results) from error
 
@@ -248,12 +247,8 @@ def _as_they_come(engine: Engine[Any, R]) -> Iterator[tuple[int, R | BaseExcepti
             yield from engine.pairs()
         engine.finish()
     except KeyboardInterrupt as error:
-        engine.tell()
         yield from engine.pairs()
         raise engine.interrupted() from error
-    except GeneratorExit:
-        engine.tell()
-        raise
 
 
 def _options(max_workers: object, on_error: object, progress: object) -> Options:

@@ -94,9 +94,10 @@ class Budget:
         return self.pump() if is_first or is_near or now >= self.look_at else []
 
     def leave(self, entry: Entry) -> list[Entry]:
-        """Forget *entry*: it waits no longer, or its grant is given back."""
+        """Forget *entry*: it waits no longer, or gives back a grant it never saw."""
         if entry.is_granted:
-            return [] if entry.is_sent else self.give_back(entry)
+            self.granted -= 1
+            return self.give_back(entry)
         if entry not in self.queue:
             return []
         now = self.ledger.tick()

@@ -280,7 +280,7 @@ def _is_count(value: object, *, least: int) -> bool:
 
 def _finite(seconds: float, *, name: str) -> float:
     checked = seconds_from(seconds, name=name)
-    if math.isfinite(checked):
+    if seconds != math.inf:
         return min(checked, _LONGEST_PAUSE_S)
     msg = f"{name} takes finite seconds; got {seconds!r}."
     raise ConfigError(msg)

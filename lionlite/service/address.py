@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,12 +21,12 @@ from lionlite.service.transport.connect import Origin
 from lionlite.service.transport.url import split_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lionlite.service.secret import Secret
+    from lionlite.service.transport.url import UrlParts
 
 CHAT_PATH = "/chat/completions"
-USER_AGENT = "lionlite"
+
+_DEFAULTS = {"Accept": "application/json", "User-Agent": "lionlite"}
 
 _OURS = frozenset(
     {
@@ -78,7 +80,7 @@ def parse_base_url(base_url: str) -> Address:
         msg = "base_url= takes an address such as 'https://host/v1', without blanks or line breaks."
         raise ConfigError(msg)
     url = split_url(base_url.strip())
-    if url is None or url.scheme not in {"http", "https"} or not url.host:
+    if url is None or url.scheme not in {"http", "https"} or not _is_address(url):
         msg = f"base_url= takes an address such as 'https://host/v1'; got {_shown(base_url)!r}."
         raise ConfigError(msg)
     if url.has_extras:
@@ -89,6 +91,11 @@ def parse_base_url(base_url: str) -> Address:
         host_header=url.host_header,
         path=url.path.rstrip("/") + CHAT_PATH,
     )
+
+
+def _is_address(url: UrlParts) -> bool:
+    # A colon is only in an IPv6 address, which split_url has checked.
+    return url.port > 0 and re.fullmatch(r"[a-z0-9._:-]+", url.host) is not None
 
 
 def _shown(base_url: str) -> str:
@@ -112,10 +119,13 @@ def refuse_key_in_clear(address: Address, *, allow_http: bool) -> None:
 
 def is_local_host(host: str) -> bool:
     """Whether *host* is loopback, a private address, or a name without a dot."""
+    name = host.rstrip(".")
     try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host.rstrip(".") or host.rstrip(".").endswith(".localhost")
+        # inet_aton reads what connect() would: "134744072" is 8.8.8.8.
+        number = name if ":" in name else socket.inet_ntoa(socket.inet_aton(name))
+        address = ipaddress.ip_address(number)
+    except (OSError, ValueError):
+        return "." not in name or name.endswith(".localhost")
     return address.is_loopback or address.is_private or address.is_link_local
 
 
@@ -130,6 +140,9 @@ def checked_headers(headers: Mapping[str, str] | None, *, name: str) -> dict[str
         ConfigError: One would break the request or override one of ours.
     """
     result: dict[str, str] = {}
+    if headers is not None and not isinstance(headers, Mapping):
+        msg = f"{name}= takes a dict of names and values; got {type(headers).__name__}."
+        raise ConfigError(msg)
     for key, value in (headers or {}).items():
         if not isinstance(key, str) or not _TOKEN.fullmatch(key):
             msg = f"{name}= has a header name that is no token: {key!r:.60}."
@@ -145,6 +158,12 @@ def checked_headers(headers: Mapping[str, str] | None, *, name: str) -> dict[str
     return result
 
 
+def merged(*groups: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of all *groups*; of names that differ in case only, the last."""
+    found = {name.lower(): (name, value) for group in groups for name, value in group.items()}
+    return dict(found.values())
+
+
 class Heads:
     """The heads of a service's requests, up to the value of Content-Length.
 
@@ -157,13 +176,13 @@ class Heads:
 
     def __init__(self, address: Address, headers: Mapping[str, str]) -> None:
         self._address = address
-        self._headers = {"User-Agent": USER_AGENT, **headers}
+        self._headers = merged(_DEFAULTS, headers)
         self._last: tuple[Secret, memoryview] | None = None
 
     def head_for(self, key: Secret, extra: Mapping[str, str]) -> memoryview:
         """Return the head with *key*; a view, since its repr does not show the bytes."""
         if extra:
-            return self._build(key, {**self._headers, **extra})
+            return self._build(key, merged(self._headers, extra))
         last = self._last
         if last is None or last[0] != key:
             last = self._last = key, self._build(key, self._headers)
@@ -174,7 +193,6 @@ class Heads:
             f"POST {self._address.path} HTTP/1.1",
             f"Host: {self._address.host_header}",
             "Content-Type: application/json",
-            "Accept: application/json",
             "Accept-Encoding: identity",
             *(f"{name}: {value}" for name, value in headers.items()),
         ]

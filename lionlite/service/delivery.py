@@ -218,8 +218,8 @@ class _Call:
 
 
 def _capped(retry_after_s: float | None) -> float | None:
-    # A hostile or broken header must not park every session.
-    return None if retry_after_s is None else min(retry_after_s, MAX_RETRY_AFTER_S)
+    # A hostile or broken header must neither park every session nor let them storm.
+    return min(retry_after_s, MAX_RETRY_AFTER_S) if retry_after_s else None
 
 
 def _costs(cost: Cost | None) -> dict[str, int]:

@@ -46,7 +46,7 @@ class Estimator:
         may_download: Whether a vocabulary may be fetched from the internet.
 
     Threads: safe to share. Two threads may make the same counter at once: the
-    second replaces the first, which costs a few counts and nothing else.
+    first one is kept.
     """
 
     def __init__(self, *, encoding_name: str | None, may_download: bool) -> None:
@@ -62,14 +62,14 @@ class Estimator:
 
     def _counter_for(self, model: str) -> TokenCounter:
         name = self._encoding_name or encoding_for_model(model)
-        if name == ESTIMATE and self._encoding_name is None:
+        own = TokenCounter(name, may_download=self._may_download)
+        counter = self._by_encoding.setdefault(name, own)
+        self._by_model[model] = counter
+        # Only the thread whose counter was kept warns, so it is said once.
+        if counter is own and name == ESTIMATE and self._encoding_name is None:
             _log.warning(
                 "No token encoding is known for the model %r: counts are estimates from the "
                 "length. token_encoding_name= chooses one; 'estimate' silences this.",
                 model,
             )
-        counter = self._by_encoding.setdefault(
-            name, TokenCounter(name, may_download=self._may_download)
-        )
-        self._by_model[model] = counter
         return counter

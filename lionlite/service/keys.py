@@ -25,8 +25,8 @@ class KeySource:
     Args:
         provider: Whose key it is.
         api_key: The key, a function that returns it, or None.
-        key_scheme: The environment variable to read when *api_key* is None;
-            None = the provider's own, which may be none.
+        key_scheme: The environment variable to read when *api_key* is None,
+            and then it must be set; None = the provider's own, if it has one.
 
     Raises:
         ConfigError: *api_key* or *key_scheme* is neither of these, or the key
@@ -43,21 +43,24 @@ class KeySource:
         key_scheme: str | None,
     ) -> None:
         self._provider = provider
-        self._variable = _checked_variable(key_scheme) or provider.key_scheme
         self._function = api_key if callable(api_key) else None
-        self._given = NO_SECRET
-        if api_key is not None and self._function is None:
-            self._given = _checked(api_key, "api_key=")
+        is_text_given = api_key is not None and self._function is None
+        secret = _secret_of(api_key)
+        # From here on no frame of a traceback holds the text itself.
+        del api_key
+        self._variable = _checked_variable(key_scheme) or provider.key_scheme
+        self._needs_key = provider.needs_key or key_scheme is not None
+        self._given = _checked(secret, "api_key=") if is_text_given else NO_SECRET
 
     def key(self) -> Secret:
-        """Return the key; an empty one where the provider needs none.
+        """Return the key; an empty one where none is needed.
 
         Raises:
             ConfigError: There is none, naming where it was looked for; or it
                 cannot go into a header.
         """
         key = self._find()
-        if key.is_empty and self._provider.needs_key:
+        if key.is_empty and self._needs_key:
             msg = (
                 f"No API key for {self._provider.name}: pass api_key=... or set "
                 f"{self._variable}. Looked in: argument, environment."
@@ -67,27 +70,16 @@ class KeySource:
 
     def _find(self) -> Secret:
         if self._function is not None:
-            return _checked(_called(self._function), "The result of api_key()")
+            return _checked(_secret_of(self._function()), "The result of api_key()")
         if not self._given.is_empty:
             return self._given
         if self._variable is None:
             return NO_SECRET
-        return _checked(os.environ.get(self._variable, ""), self._variable)
+        return _checked(_secret_of(os.environ.get(self._variable, "")), self._variable)
 
 
-def _called(function: Callable[[], str]) -> object:
-    """Return what the user's function says; its errors are its own."""
-    return function()
-
-
-def _checked(value: object, name: str) -> Secret:
-    """Return *value* as a key.
-
-    A separate function judges the text, so that no frame of a traceback that
-    leaves here has it in a local by another name than *value*'s own Secret.
-    """
-    secret = _secret_of(value)
-    del value
+def _checked(secret: Secret | None, name: str) -> Secret:
+    """Return *secret* if it can be a key; *name* is what it was given as."""
     if secret is None:
         msg = f"{name} is not a text: a key is a str."
         raise ConfigError(msg)

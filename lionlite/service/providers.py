@@ -67,6 +67,7 @@ class Provider:
         base_url: Where its chat-completions API stands; None = must be given.
         key_scheme: The environment variable of its key; None = reads none.
         needs_key: Whether a call without a key is an error.
+        default_model: For calls that name none; None = must be named.
         parameters: The llmconfig keys it knows; None = any key passes.
         max_tokens_name: What it calls the cap on one answer.
         env_base_url: The variable that replaces `base_url`, None = none.
@@ -75,26 +76,26 @@ class Provider:
             never corrected), "adjust" (corrected at the reply) or "usage" (at
             completion). Unknown = "estimate", the strictest.
         encoding_name: The tokens' encoding; None = chosen by model.
-        is_unlimited: Whether it has no rate limit unless one is given.
     """
 
     name: str
     base_url: str | None = None
     key_scheme: str | None = None
     needs_key: bool = True
+    default_model: str | None = None
     parameters: frozenset[str] | None = None
     max_tokens_name: str = MAX_TOKENS
     env_base_url: str | None = None
     env_headers: Mapping[str, str] = attrs.field(factory=dict)
     charge: str = "estimate"
     encoding_name: str | None = None
-    is_unlimited: bool = False
 
 
 OPENAI = Provider(
     name="OpenAI",
     base_url="https://api.openai.com/v1",
     key_scheme="OPENAI_API_KEY",
+    default_model="gpt-4o-mini",
     parameters=_OPENAI,
     max_tokens_name=MAX_COMPLETION_TOKENS,
     env_base_url="OPENAI_BASE_URL",
@@ -108,6 +109,7 @@ OPENROUTER = Provider(
     name="OpenRouter",
     base_url="https://openrouter.ai/api/v1",
     key_scheme="OPENROUTER_API_KEY",
+    default_model="openai/gpt-4o-mini",
     parameters=_OPENAI
     | {
         "min_p",
@@ -149,6 +151,7 @@ MISTRAL = Provider(
     name="Mistral",
     base_url="https://api.mistral.ai/v1",
     key_scheme="MISTRAL_API_KEY",
+    default_model="mistral-small-latest",
     parameters=(_COMMON - {"seed"})
     | {
         "metadata",
@@ -165,6 +168,7 @@ DEEPSEEK = Provider(
     name="DeepSeek",
     base_url="https://api.deepseek.com",
     key_scheme="DEEPSEEK_API_KEY",
+    default_model="deepseek-chat",
     parameters=(_COMMON - {"n", "seed"})
     | {"logprobs", "reasoning_effort", "thinking", "top_logprobs"},
 )
@@ -174,7 +178,6 @@ OLLAMA = Provider(
     base_url="http://localhost:11434/v1",
     needs_key=False,
     parameters=_COMMON | {"logit_bias", "reasoning", "reasoning_effort", "user"},
-    is_unlimited=True,
 )
 
 COMPATIBLE = Provider(name="the server", needs_key=False)

@@ -6,6 +6,7 @@ a caller can get wrong is found here. Values, safe to share between threads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,7 +17,7 @@ from lionlite.exceptions import ConfigError
 from lionlite.service.providers import MAX_COMPLETION_TOKENS, MAX_TOKENS, Provider
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 DEFAULT_OUTPUT_TOKENS = 256
 """Reserved for an answer without a cap; the reply's usage corrects it where providers do."""
@@ -69,15 +70,13 @@ def build_request(
     Raises:
         ConfigError: No model, an unknown parameter, a value that is no JSON.
     """
-    if not messages:
-        msg = "send() takes at least one message; got none."
-        raise ConfigError(msg)
+    _check_messages(messages)
     given = {key: value for key, value in params.items() if value is not None}
     model = _checked_model(given.pop("model", None), provider)
     _check_names(given, provider)
     given = _renamed_cap(given, provider)
     body = {"model": model, "messages": messages, **_plain(given, "llmconfig")}
-    body.update(_plain(dict(extra_body or {}), "extra_body"))
+    body.update(_plain(_checked_extra(extra_body), "extra_body"))
     return Request(
         model=model,
         messages=messages,
@@ -87,6 +86,17 @@ def build_request(
     )
 
 
+def _check_messages(messages: Any) -> None:
+    is_list = isinstance(messages, (list, tuple)) and len(messages) > 0
+    if is_list and all(isinstance(message, dict) for message in messages):
+        return
+    msg = (
+        f"send() takes a list of at least one message, such as "
+        f"{{'role': 'user', 'content': 'Hello'}}; got {messages!r:.60}."
+    )
+    raise ConfigError(msg)
+
+
 def _checked_model(model: Any, provider: Provider) -> str:
     if isinstance(model, str) and model.strip():
         return model
@@ -94,6 +104,13 @@ def _checked_model(model: Any, provider: Provider) -> str:
         msg = f"No model for {provider.name}: pass model=..., or llmconfig={{'model': ...}}."
     else:
         msg = f"model= takes a name such as 'gpt-4o-mini'; got {model!r:.60}."
+    raise ConfigError(msg)
+
+
+def _checked_extra(extra_body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if extra_body is None or isinstance(extra_body, Mapping):
+        return extra_body or {}
+    msg = f"extra_body= takes a dict of keys for the request's body; got {extra_body!r:.60}."
     raise ConfigError(msg)
 
 
@@ -129,9 +146,13 @@ def _renamed_cap(given: dict[str, Any], provider: Provider) -> dict[str, Any]:
 
 def _output_tokens(body: Mapping[str, Any]) -> int:
     """Return what a provider takes the answers to cost, as far as the body tells."""
-    caps = [body[name] for name in _CAPS if isinstance(body.get(name), int)]
-    count = body.get("n", 1)
-    return max(caps, default=DEFAULT_OUTPUT_TOKENS) * (count if isinstance(count, int) else 1)
+    caps = [_count(body.get(name), DEFAULT_OUTPUT_TOKENS) for name in _CAPS if name in body]
+    return max(caps, default=DEFAULT_OUTPUT_TOKENS) * _count(body.get("n"), 1)
+
+
+def _count(value: Any, default: int) -> int:
+    """Return *value* if it is a count; what is none, the provider will refuse."""
+    return value if isinstance(value, int) and value > 0 else default
 
 
 def _plain(values: Mapping[str, Any], name: str) -> dict[str, Any]:

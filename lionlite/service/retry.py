@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from lionlite.exceptions import RateLimitError, ResponseError
+from lionlite.exceptions import RateLimitError, ResponseError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,9 @@ def wait_before_retry(
 ) -> float | None:
     """Return how long to wait before the next attempt, or None to give up.
 
-    The server's wish wins over our own backoff, unless it is absurd.
+    Only what the provider or the way to it did is tried again: what our own
+    budget refused for this deadline, it would refuse again. The server's wish
+    wins over our own backoff, unless it is absurd; no wait at all is no wish.
 
     Args:
         attempts: What the call has been through, *error* included.
@@ -103,13 +105,13 @@ def wait_before_retry(
     """
     if not error.retryable or not _may_again(attempts, error, policy):
         return None
-    if error.retry_after_s is not None:
+    if error.retry_after_s:
         return error.retry_after_s if error.retry_after_s <= MAX_RETRY_AFTER_S else None
     return min(CAP_S, BASE_S * 2.0 ** min(attempts.count - 1, 16)) * rng()
 
 
 def _may_again(attempts: Attempts, error: LionError, policy: RetryPolicy) -> bool:
-    if policy.max_retries == 0:
+    if policy.max_retries == 0 or not isinstance(error, ServiceError):
         return False
     if isinstance(error, RateLimitError):
         return attempts.elapsed_s < MAX_RATE_LIMITED_S

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 MASK = "***"
 
 # What providers echo, as in "Incorrect API key provided: sk-ab***yz".
-_LOOKS_LIKE_KEY = re.compile(r"\b(?:sk|gsk|pk|key|Bearer)[-_ ][A-Za-z0-9_\-*.]{6,}")
+# A digit or a star tells them from words: "API key provided" stays.
+_LOOKS_LIKE_KEY = re.compile(
+    r"\b(?:(?:sk|gsk|pk|key)[-_]|Bearer )(?=[A-Za-z_\-.]*[0-9*])[A-Za-z0-9_\-*.]{6,}"
+)
 
 _MIN_SECRET_CHARS = 6
 """Shorter placeholders ("none", "-") would blank out ordinary words."""
@@ -69,7 +72,7 @@ class Secret:
         value = self.reveal()
         if len(value) >= _MIN_SECRET_CHARS:
             encoded = base64.b64encode(value.encode()).decode().rstrip("=")
-            for form in (value, quote(value, safe=""), encoded):
+            for form in (value, quote(value, safe=""), encoded, value.replace("/", "\\/")):
                 text = text.replace(form, MASK)
         return _LOOKS_LIKE_KEY.sub(MASK, text)
 

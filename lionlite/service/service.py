@@ -8,7 +8,7 @@ share between threads; after a fork each process has the budget for itself.
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from lionlite import scope
@@ -19,11 +19,13 @@ from lionlite.service.address import (
     CHAT_PATH,
     Heads,
     checked_headers,
+    merged,
     parse_base_url,
     refuse_key_in_clear,
 )
 from lionlite.service.delivery import Delivery
 from lionlite.service.keys import KeySource
+from lionlite.service.neighbours import forget, warn_of_second
 from lionlite.service.request import build_request
 from lionlite.service.retry import RetryPolicy
 from lionlite.service.settings import (
@@ -55,7 +57,8 @@ class Service:
 
     Args:
         provider: What the provider is like.
-        model: The model for calls that name none.
+        model: The model for calls that name none; None = the provider's default,
+            where it has one.
         api_key: The key, or a function that returns it for each request; None
             = read the environment variable *key_scheme* at the first call.
         key_scheme: The variable's name; None = the provider's own.
@@ -90,6 +93,7 @@ class Service:
     def __init__(
         self,
         provider: Provider,
+        /,
         *,
         model: str | None = None,
         api_key: str | Callable[[], str] | None = None,
@@ -107,8 +111,13 @@ class Service:
         charge: str | None = None,
         allow_http: bool = False,
     ) -> None:
+        try:
+            keys = KeySource(provider, api_key, key_scheme)
+        finally:
+            # No frame of a traceback may show it.
+            del api_key
         self._provider = provider
-        self._model = model
+        self._model = provider.default_model if model is None else model
         self._timeout_s = checked_timeout(timeout)
         self._address = parse_base_url(chosen_base_url(provider, base_url))
         self._allow_http = allow_http
@@ -117,9 +126,10 @@ class Service:
         )
         self._delivery = Delivery(
             provider=provider,
-            keys=KeySource(provider, api_key, key_scheme),
+            keys=keys,
             heads=Heads(
-                self._address, {**env_headers(provider), **checked_headers(headers, name="headers")}
+                self._address,
+                merged(env_headers(provider), checked_headers(headers, name="headers")),
             ),
             connections=Connections(self._address.origin),
             limiter=RateLimiter(
@@ -133,9 +143,9 @@ class Service:
             policy=RetryPolicy(max_retries=checked_retries(max_retries)),
             totals=Totals(),
         )
-        # Guards _token, which cancel() replaces.
-        self._lock = threading.Lock()
-        self._token = scope.CancelToken()
+        # The last one is that of new calls. No lock: a fork would copy it held.
+        self._tokens = deque([scope.CancelToken()])
+        self._is_known = False
 
     @property
     def provider_name(self) -> str:
@@ -194,7 +204,7 @@ class Service:
         )
         self._check_key()
         timeout_s = self._timeout_s if timeout is UNSET else checked_timeout(timeout)
-        return self._delivery.deliver(request, timeout_s=timeout_s, token=self._token)
+        return self._delivery.deliver(request, timeout_s=timeout_s, token=self._tokens[-1])
 
     def stats(self) -> Stats:
         """Return what the service has done so far, and what its budget is doing."""
@@ -205,9 +215,8 @@ class Service:
 
         Threads: safe anywhere.
         """
-        with self._lock:
-            token, self._token = self._token, scope.CancelToken()
-        token.cancel()
+        self._tokens.append(scope.CancelToken())
+        self._tokens.popleft().cancel()
 
     def close(self) -> None:
         """End all calls under way and give everything back; later calls raise.
@@ -218,6 +227,7 @@ class Service:
         self._delivery.limiter.close()
         self.cancel()
         self._delivery.connections.close()
+        forget(self)
 
     def __enter__(self) -> Self:
         return self
@@ -231,6 +241,9 @@ class Service:
         self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_tokens"):
+            # A constructor that failed is shown in tracebacks with locals.
+            return "<Service, not made>"
         return f"<Service {self._provider.name} at {self.base_url}>"
 
     def __reduce__(self) -> NoReturn:
@@ -242,5 +255,10 @@ class Service:
 
     def _check_key(self) -> None:
         """Raise if there is no key, or no safe way for it: before the budget is asked."""
-        if not self._delivery.keys.key().is_empty:
-            refuse_key_in_clear(self._address, allow_http=self._allow_http)
+        key = self._delivery.keys.key()
+        if key.is_empty:
+            return
+        refuse_key_in_clear(self._address, allow_http=self._allow_http)
+        if not self._is_known:
+            self._is_known = True
+            warn_of_second(self, host=self._address.host_header, key=key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
@@ -31,7 +32,11 @@ def _made_for(
 
     @functools.wraps(make, assigned=(), updated=())
     def service(*args: P.args, **kwargs: P.kwargs) -> Service:
-        return make(provider, *args, **kwargs)
+        try:
+            return make(provider, *args, **kwargs)
+        finally:
+            # One of them may be an API key, and tracebacks may show locals.
+            kwargs.clear()
 
     full = inspect.signature(make)
     service.__signature__ = full.replace(  # type: ignore[attr-defined]
@@ -65,6 +70,16 @@ class Services:
 _default: Service | None = None
 # Guards _default: the first chat of two threads must get one service.
 _default_lock = threading.RLock()
+
+
+def _renew_after_fork() -> None:  # pragma: no cover - only in forked children
+    """Forget a lock that a thread of the parent may hold."""
+    global _default_lock  # noqa: PLW0603 - one a process
+    _default_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_renew_after_fork)
 
 
 def default_service() -> Service:

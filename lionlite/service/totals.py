@@ -62,10 +62,7 @@ class Totals:
 
     def add(self, record: CallRecord) -> None:
         """Count *record*."""
-        if self._pid != os.getpid():
-            # A thread that is gone may have held it when the process forked.
-            self._lock, self._pid = threading.Lock(), os.getpid()
-        with self._lock:
+        with self._own_lock():
             self._calls += 1
             self._failed += record.error is not None
             self._attempts += record.attempts
@@ -78,7 +75,7 @@ class Totals:
 
     def stats(self, budget: LimiterStats) -> Stats:
         """Return the sums so far."""
-        with self._lock:
+        with self._own_lock():
             return Stats(
                 calls=self._calls,
                 failed=self._failed,
@@ -90,3 +87,9 @@ class Totals:
                 elapsed_s=self._elapsed_s,
                 budget=budget,
             )
+
+    def _own_lock(self) -> threading.Lock:
+        """Return the lock; after a fork a new one: a gone thread may hold the old."""
+        if self._pid != os.getpid():  # pragma: no cover - only in forked children
+            self._lock, self._pid = threading.Lock(), os.getpid()
+        return self._lock

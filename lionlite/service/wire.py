@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 MAX_EXCERPT_CHARS = 500
 
+MAX_SCRUBBED_BYTES = 64 * 1024
+"""Scrubbed before it is cut: half a key is no longer recognised."""
+
 _BY_STATUS: dict[int, type[StatusError]] = {
     401: AuthenticationError,
     402: QuotaExhausted,
@@ -72,6 +75,7 @@ _STATUS_OF_CODE = {
 _RETRIED_STATUSES = frozenset({408, 409, 429})
 _OK = range(200, 300)
 _REDIRECT = range(300, 400)
+_ERROR = range(400, 600)
 _SERVER_FAULT = 500
 
 
@@ -90,19 +94,28 @@ def read_reply(
         StatusError: It says no, at whatever status.
         ResponseError: It is no JSON, or not what the protocol promises.
     """
-    request_id = _request_id(raw.headers)
+    found = _read(raw, now_epoch_s=now_epoch_s, scrub=scrub, provider=provider)
+    if isinstance(found, Reply):
+        return found
+    # Raised here, where no local holds the body: it may echo the key.
+    raise found
+
+
+def _read(
+    raw: RawReply, *, now_epoch_s: float, scrub: Callable[[str], str], provider: str
+) -> Reply | StatusError | ResponseError:
+    """Return the answer in *raw*, or the error that it is."""
     body = _decoded(raw)
+    request_id = _request_id(raw.headers, scrub)
     if raw.status not in _OK or _error_in(body):
-        raise _status_error(
-            raw, body, now_epoch_s=now_epoch_s, scrub=scrub, provider=provider
-        )
+        return _status_error(raw, body, now_epoch_s=now_epoch_s, scrub=scrub, provider=provider)
     try:
         return _answer(body, request_id)
     except _NoAnswerError as exc:
         msg = f"{provider} answered {raw.status}, but {exc} (request {request_id})."
-        raise ResponseError(
+        return ResponseError(
             msg, status=raw.status, request_id=request_id, body=_excerpt(raw, scrub)
-        ) from None
+        )
 
 
 class _NoAnswerError(Exception):
@@ -191,14 +204,15 @@ def read_usage(usage: Any) -> Usage | None:
         return None
     sent, received = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     total = _count(usage, "total_tokens")
-    if sent is None and received is None:
-        return None if total is None else Usage(input_tokens=total)
-    input_tokens, output_tokens = sent or 0, received or 0
-    if total is not None and sent is not None and received is None:
-        output_tokens = max(total - sent, 0)
+    if sent is None and received is None and total is None:
+        return None
+    if sent is None:
+        sent = max((total or 0) - (received or 0), 0)
+    if received is None:
+        received = max((total or 0) - sent, 0)
     return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
+        input_tokens=sent,
+        output_tokens=received,
         cached_tokens=_detail(usage, "prompt_tokens_details", "cached_tokens"),
         reasoning_tokens=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
     )
@@ -231,16 +245,19 @@ def _str_or(value: Any, default: Any) -> Any:
     return value if isinstance(value, str) else default
 
 
-def _request_id(headers: Mapping[str, str]) -> str | None:
+def _request_id(headers: Mapping[str, str], scrub: Callable[[str], str]) -> str | None:
     for name in ("x-request-id", "x-generation-id", "request-id", "apim-request-id"):
         if headers.get(name):
-            return headers[name][:200]
+            return scrub(headers[name])[:200]
     return None
 
 
 def _excerpt(raw: RawReply, scrub: Callable[[str], str]) -> str:
-    # Scrub before cutting: half a key is no longer recognised.
-    return scrub(raw.body[: 8 * MAX_EXCERPT_CHARS].decode("utf-8", "replace"))[:MAX_EXCERPT_CHARS]
+    return scrub(_beginning(raw))[:MAX_EXCERPT_CHARS]
+
+
+def _beginning(raw: RawReply) -> str:
+    return raw.body[:MAX_SCRUBBED_BYTES].decode("utf-8", "replace")
 
 
 def _status_error(
@@ -253,12 +270,14 @@ def _status_error(
 ) -> StatusError:
     """Return the error that *raw* is."""
     error = _error_in(body)
-    code, kind = _code_of(error, "code"), _code_of(error, "type")
+    # Mistral puts code and type beside the message, without an envelope.
+    named = error if isinstance(error, dict) else body
+    code, kind = _code_of(named, "code"), _code_of(named, "type")
     status = raw.status if raw.status not in _OK else _status_of(code, kind)
     wait_s = retry_after_s(raw.headers, now_epoch_s=now_epoch_s)
     error_class = _class_for(status, {code, kind}, wait_s)
     retryable = _is_retryable(error_class, status, raw.headers, wait_s)
-    request_id = _request_id(raw.headers)
+    request_id = _request_id(raw.headers, scrub)
     said = scrub(_message_of(body, raw))[:MAX_EXCERPT_CHARS]
     return error_class(
         f"{provider} answered {raw.status} (request {request_id}): {said}{_cure(error_class)}",
@@ -282,7 +301,7 @@ def _status_of(code: str | None, kind: str | None) -> int:
     for name in (code, kind):
         if name is None:
             continue
-        if name.isdecimal() and len(name) == 3:  # noqa: PLR2004 - a status has three digits
+        if name.isdecimal() and int(name) in _ERROR:
             return int(name)
         if name in _STATUS_OF_CODE:
             return _STATUS_OF_CODE[name]
@@ -332,7 +351,7 @@ def _message_of(body: Any, raw: RawReply) -> str:
             said = place.get(key) if isinstance(place, dict) else None
             if said:
                 return said if isinstance(said, str) else jsontext.encode(said).decode()
-    return raw.body[: 8 * MAX_EXCERPT_CHARS].decode("utf-8", "replace").strip() or "nothing"
+    return _beginning(raw).strip() or "nothing"
 
 
 _CURES: dict[type[StatusError], str] = {

@@ -56,8 +56,12 @@ def test_async_functions_are_refused_before_any_call(call, func):
 
 def test_a_coroutine_from_a_plain_function_stops_the_run():
     """It is closed, so Python does not warn that it was never awaited."""
+
+    def hidden(item):
+        return fetch(item)
+
     with pytest.raises(CallError, match="returned a coroutine") as caught:
-        lcall(range(1000), lambda item: fetch(item), max_workers=2, on_error="return")
+        lcall(range(1000), hidden, max_workers=2, on_error="return")
 
     assert caught.value.fatal
     assert len(caught.value.failed) <= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import sys
@@ -26,17 +27,24 @@ pytestmark = pytest.mark.quick
 MODES = ("stop", "continue", "return")
 
 
-class Bad(Exception):
+class BadItemError(Exception):
     pass
 
 
-def failing_at(*bad, error=Bad):
+def failing_at(*bad, error=BadItemError):
     def func(number):
         if number in bad:
             raise error(number)
         return number * 10
 
     return func
+
+
+def outcome_of(items, func, workers, mode):
+    try:
+        return lcall(iter(items), func, max_workers=workers, on_error=mode), []
+    except CallError as error:
+        return error.results, list(error.failed)
 
 
 @pytest.mark.parametrize("share", [1, 2, 5, 10, 25, 50, 75, 90, 99, 100], ids="{} %".format)
@@ -63,24 +71,20 @@ def test_whatever_share_fails_all_the_rest_is_returned_in_order(share, workers):
 @settings(deadline=None, max_examples=150)
 def test_a_run_agrees_with_a_plain_loop(outcomes, workers, mode):
     bad = [index for index, outcome in enumerate(outcomes) if outcome == "error"]
-    model = [Bad if index in bad else index * 10 for index in range(len(outcomes))]
+    model = [BadItemError if index in bad else index * 10 for index in range(len(outcomes))]
 
-    try:
-        got = lcall(
-            iter(range(len(outcomes))), failing_at(*bad), max_workers=workers, on_error=mode
-        )
-    except CallError as error:
-        assert mode != "return"
-        assert error.failed
-        assert set(error.failed) <= set(bad)
-        assert set(error.failed) == set(bad) or mode == "stop"
-        for index, value in enumerate(error.results):
-            assert value == (None if index in error.failed else model[index]) or (
-                mode == "stop" and value is None
-            )
+    got, failed = outcome_of(range(len(outcomes)), failing_at(*bad), workers, mode)
+
+    kinds = [type(value) if isinstance(value, Exception) else value for value in got]
+    if mode == "return":
+        assert (kinds, failed) == (model, [])
+    elif mode == "continue":
+        assert (kinds, failed) == ([None if kind is BadItemError else kind for kind in model], bad)
     else:
-        assert not bad or mode == "return"
-        assert [type(value) if isinstance(value, Bad) else value for value in got] == model
+        assert bool(failed) == bool(bad)
+        assert set(failed) <= set(bad)
+        assert all(kind in (None, made) for kind, made in zip(kinds, model, strict=False))
+        assert bad or kinds == model
 
 
 def test_stop_starts_no_item_after_the_first_error():
@@ -89,7 +93,7 @@ def test_stop_starts_no_item_after_the_first_error():
     def func(number):
         started.append(number)
         if number == 3:
-            raise Bad(number)
+            raise BadItemError(number)
         return number
 
     with pytest.raises(CallError) as caught:
@@ -108,7 +112,7 @@ def test_stop_lets_those_in_flight_finish():
         both_run.wait()
         if name == "bad":
             failed.set()
-            raise Bad
+            raise BadItemError
         failed.wait()
         return name
 
@@ -124,8 +128,8 @@ def test_the_first_error_is_the_cause_and_the_message_tells_the_cure():
 
     assert caught.value.__cause__ is caught.value.failed[2]
     assert str(caught.value) == (
-        '2 of 5 items failed. Index 2: Bad: 2. Pass on_error="return" to get errors in their '
-        "places. Everything finished is in .results, the errors are in .failed."
+        '2 of 5 items failed. Index 2: BadItemError: 2. Pass on_error="return" to get errors in '
+        "their places. Everything finished is in .results, the errors are in .failed."
     )
 
 
@@ -133,11 +137,14 @@ def test_return_puts_errors_in_their_places():
     values = lcall(range(4), failing_at(1, 2), on_error="return")
 
     assert [values[0], values[3]] == [0, 30]
-    assert [(type(value), value.args) for value in values[1:3]] == [(Bad, (1,)), (Bad, (2,))]
+    assert [(type(value), value.args) for value in values[1:3]] == [
+        (BadItemError, (1,)),
+        (BadItemError, (2,)),
+    ]
 
 
 def test_an_exception_returned_by_the_function_is_a_value():
-    error = Bad("as a value")
+    error = BadItemError("as a value")
 
     assert lcall([1], lambda _: error) == [error]
 
@@ -213,7 +220,7 @@ def test_keyboard_interrupt_raised_by_the_function_interrupts_the_run():
     assert str(caught.value.__cause__) == "from the function"
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     def __str__(self):
         raise RuntimeError
 
@@ -225,12 +232,12 @@ class Unreadable(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Frozen(Exception):
+class FrozenError(Exception):
     number: int
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", [Unreadable, Frozen])
+@pytest.mark.parametrize("kind", [UnreadableError, FrozenError])
 def test_odd_exceptions_are_errors_like_any_other(kind, mode):
     try:
         values = lcall([0, 1], failing_at(1, error=kind), max_workers=1, on_error=mode)
@@ -242,8 +249,8 @@ def test_odd_exceptions_are_errors_like_any_other(kind, mode):
 
 
 def test_an_unreadable_error_is_named_by_its_class():
-    with pytest.raises(CallError, match=r"Unreadable \(its text cannot be read\)"):
-        lcall([1], failing_at(1, error=Unreadable))
+    with pytest.raises(CallError, match=r"UnreadableError \(its text cannot be read\)"):
+        lcall([1], failing_at(1, error=UnreadableError))
 
 
 def test_a_very_long_text_is_cut_in_the_message():
@@ -312,38 +319,33 @@ def test_system_exit_from_the_input_goes_through():
         lcall(numbers(), failing_at())
 
 
-def test_errors_values_and_input_die_without_the_garbage_collector():
-    class Thing:
-        pass
+class Thing:
+    pass
 
-    class Kept(Exception):
-        pass
 
-    def numbers():
-        yield Thing()
-        raise Kept
+def refuse(thing):
+    raise BadItemError(thing)
 
-    def func(thing):
-        alive.append(weakref.ref(thing))
-        error = Kept()
-        alive.append(weakref.ref(error))
-        try:
-            raise error
-        finally:
-            del error, thing
 
-    alive = []
+def one_thing_then_an_error():
+    yield Thing()
+    raise OSError
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("make", [one_thing_then_an_error, lambda: [Thing()]], ids=["gen", "list"])
+def test_errors_and_items_die_without_the_garbage_collector(make, mode):
+    alive = weakref.WeakSet()
+
+    def run():
+        for error in lcall(make(), refuse, on_error=mode):
+            alive.update([error, *error.args])
+
     gc.disable()
     try:
-        for mode in MODES:
-            for items in (numbers(), [Thing()]):
-                try:
-                    lcall(items, func, on_error=mode)
-                except CallError as error:
-                    alive.append(weakref.ref(error))
-                    alive.append(weakref.ref(error.__cause__))
-                del items
-        left = [ref() for ref in alive if ref() is not None]
+        with contextlib.suppress(CallError):
+            run()
+        left = list(alive) + [thing for thing in gc.get_objects() if type(thing) is Thing]
     finally:
         gc.enable()
 

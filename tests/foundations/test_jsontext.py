@@ -6,10 +6,11 @@ import dataclasses
 import enum
 import subprocess
 import sys
-from collections import OrderedDict, deque, namedtuple
+from collections import OrderedDict, deque
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePosixPath
+from typing import NamedTuple
 from uuid import UUID
 
 import attrs
@@ -43,7 +44,9 @@ class Ratio(float):
     pass
 
 
-Point = namedtuple("Point", "x y")
+class Point(NamedTuple):
+    x: int
+    y: int
 
 
 @attrs.frozen
@@ -193,8 +196,19 @@ def test_what_is_not_a_number_is_refused_with_its_path(value, path):
         (looped(dict), "the value contains itself"),
         (nested(MAX_DEPTH), f"nested deeper than {MAX_DEPTH}"),
     ],
-    ids=["bytes", "bytearray", "memoryview", "object", "attrs class", "dataclass", "complex"]
-    + ["generator", "cyclic list", "cyclic dict", "deep"],
+    ids=[
+        "bytes",
+        "bytearray",
+        "memoryview",
+        "object",
+        "attrs class",
+        "dataclass",
+        "complex",
+        "generator",
+        "cyclic list",
+        "cyclic dict",
+        "deep",
+    ],
 )
 def test_what_json_cannot_say_is_refused(value, problem):
     with pytest.raises(JsonError, match=problem):
@@ -307,8 +321,23 @@ def test_what_was_not_made_plain_is_refused_typed():
         (b"<html>", "malformed"),
         (b"{} {}", "malformed"),
     ],
-    ids=["NaN", "inf", "-inf", "BOM", "utf-8", "surrogate", "escaped surrogate", "deep list"]
-    + ["deep dict", "digits", "1e999", "empty", "cut", "HTML", "two"],
+    ids=[
+        "NaN",
+        "inf",
+        "-inf",
+        "BOM",
+        "utf-8",
+        "surrogate",
+        "escaped surrogate",
+        "deep list",
+        "deep dict",
+        "digits",
+        "1e999",
+        "empty",
+        "cut",
+        "HTML",
+        "two",
+    ],
 )
 def test_a_text_that_is_not_json_is_one_typed_error(text, problem):
     with pytest.raises(JsonError, match=problem):

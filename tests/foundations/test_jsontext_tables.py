@@ -22,7 +22,7 @@ pytestmark = pytest.mark.quick
         (np.longdouble(0.5), 0.5),
         (np.int8(-3), -3),
         (np.uint64(2**64 - 1), 2**64 - 1),
-        (np.bool_(True), True),  # noqa: FBT003
+        (np.bool_(True), True),
         (np.str_("x"), "x"),
         (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
         (np.array([0.5], np.longdouble), [0.5]),
@@ -68,8 +68,19 @@ def test_numpy_values_become_json_types(value, expected):
         (pd.DataFrame([[1]], columns=[7]), [{"7": 1}]),
         (pd.DataFrame({"n": []}), []),
     ],
-    ids=["series", "dates", "zoned dates", "index", "categorical", "array", "timestamp"]
-    + ["timedelta", "frame", "numbered columns", "empty frame"],
+    ids=[
+        "series",
+        "dates",
+        "zoned dates",
+        "index",
+        "categorical",
+        "array",
+        "timestamp",
+        "timedelta",
+        "frame",
+        "numbered columns",
+        "empty frame",
+    ],
 )
 def test_pandas_values_become_json_types(value, expected):
     assert plain(value) == expected
@@ -94,8 +105,19 @@ def test_numpy_keys_become_text():
         (pd.Series([pd.Timestamp("2024-05-06"), pd.NaT]), "context[1]"),
         (pd.DataFrame({"a": [1.0, np.nan]}), "context[1]['a']"),
     ],
-    ids=["float32", "long double", "matrix", "no dimension", "datetime", "timedelta", "dates"]
-    + ["NaT", "series", "date series", "frame"],
+    ids=[
+        "float32",
+        "long double",
+        "matrix",
+        "no dimension",
+        "datetime",
+        "timedelta",
+        "dates",
+        "NaT",
+        "series",
+        "date series",
+        "frame",
+    ],
 )
 def test_nan_and_nat_are_refused_with_their_path(value, path):
     with pytest.raises(JsonError, match="replace it with None or leave it out") as caught:

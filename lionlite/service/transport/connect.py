@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from lionlite import scope
-from lionlite.exceptions import ConnectionFailed
+from lionlite.exceptions import ConfigError, ConnectionFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,24 +69,25 @@ def connect(origin: Origin) -> socket.socket:
 
 
 def _connect_to(origin: Origin, family: int, address: Address) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        with cut_on_cancel(sock), _as_failure(origin):
-            _set_options(sock)
-            sock.settimeout(_step_s())
-            sock.connect(address)
-        return _secured(sock, origin) if origin.is_tls else sock
-    except BaseException:
-        sock.close()
-        raise
+    context = tls_context() if origin.is_tls else None
+    with _as_failure(origin):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            with cut_on_cancel(sock):
+                _set_options(sock)
+                sock.settimeout(_step_s())
+                sock.connect(address)
+            return sock if context is None else _secured(sock, origin, context)
+        except BaseException:
+            sock.close()
+            raise
 
 
-def _secured(sock: socket.socket, origin: Origin) -> socket.socket:
-    context = tls_context()
+def _secured(sock: socket.socket, origin: Origin, context: ssl.SSLContext) -> socket.socket:
     # The handshake is a step of its own: inside wrap_socket nothing could cut it.
     tls = context.wrap_socket(sock, server_hostname=origin.host, do_handshake_on_connect=False)
     try:
-        with cut_on_cancel(tls), _as_failure(origin):
+        with cut_on_cancel(tls):
             tls.settimeout(_step_s())
             tls.do_handshake()
     except BaseException:
@@ -107,7 +108,7 @@ def _set_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE:
         option = getattr(socket, name, None)
-        if option is not None:
+        if option is not None:  # pragma: no branch - Linux has them all
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
@@ -163,7 +164,7 @@ _lookups: dict[tuple[str, int], _Lookup] = {}
 _lookups_lock = threading.Lock()
 
 
-def _renew_after_fork() -> None:
+def _renew_after_fork() -> None:  # pragma: no cover - only in forked children
     """Forget the parent's lookups: their threads do not exist in the child."""
     global _lookups_lock, _tls_lock  # noqa: PLW0603 - locks may be held by gone threads
     _lookups_lock = threading.Lock()
@@ -195,8 +196,8 @@ def resolve(host: str, port: int) -> list[tuple[int, Address]]:
         woken.wait(None if here.left_s == scope.FOREVER_S else max(here.left_s, 0))
     if not lookup.is_done:
         here.check("connect")
-        # The clock may not have reached the instant that the wait ended at.
-        raise scope.too_late("connect")  # noqa: EM101 - a phase, not a message
+        # A wait may end just before its instant.
+        raise scope.too_late("connect")  # noqa: EM101 # pragma: no cover - a matter of microseconds
     if lookup.error is not None:
         msg = f"Cannot find the host {host!r}: {lookup.error}. Check base_url."
         raise ConnectionFailed(msg) from lookup.error
@@ -218,12 +219,22 @@ def _join_lookup(host: str, port: int) -> tuple[_Lookup, threading.Event]:
     with _lookups_lock:
         lookup = _lookups.get((host, port))
         if lookup is None:
-            lookup = _lookups[host, port] = _Lookup()
-            threading.Thread(
-                target=_look_up, args=(host, port, lookup), name="lionlite-dns", daemon=True
-            ).start()
+            lookup = _Lookup()
+            _start_lookup(host, port, lookup)
+            _lookups[host, port] = lookup
         lookup.wakers.append(woken.set)
     return lookup, woken
+
+
+def _start_lookup(host: str, port: int, lookup: _Lookup) -> None:
+    thread = threading.Thread(
+        target=_look_up, args=(host, port, lookup), name="lionlite-dns", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError as exc:
+        msg = f"Cannot look up the host {host!r}: {exc}."
+        raise ConnectionFailed(msg) from exc
 
 
 def _look_up(host: str, port: int, lookup: _Lookup) -> None:
@@ -247,16 +258,26 @@ _tls_lock = threading.Lock()
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return the process's TLS context: verified, HTTP/1.1, SSL_CERT_FILE honoured."""
+    """Return the process's TLS context: verified, HTTP/1.1, SSL_CERT_FILE honoured.
+
+    Raises:
+        ConfigError: SSL_CERT_FILE or SSL_CERT_DIR names nothing readable.
+    """
     global _tls  # noqa: PLW0603 - one a process
-    if _tls is None:
-        with _tls_lock:
-            if _tls is None:
-                # Costs as much as all of lionlite, and a local server needs none of it.
-                import httpx  # noqa: PLC0415
-
-                _tls = httpx.create_ssl_context()
-                _tls.set_alpn_protocols(["http/1.1"])
-    return _tls
+    with _tls_lock:
+        if _tls is None:
+            _tls = _new_tls_context()
+        return _tls
 
 
+def _new_tls_context() -> ssl.SSLContext:
+    # Costs as much as all of lionlite, and a local server needs none of it.
+    import httpx  # noqa: PLC0415
+
+    try:
+        context = httpx.create_ssl_context()
+    except OSError as exc:
+        msg = f"SSL_CERT_FILE or SSL_CERT_DIR names no readable certificates: {exc}."
+        raise ConfigError(msg) from exc
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -69,7 +69,7 @@ class Connections:
 
     def _take(self) -> Connection | None:
         """Return an idle connection that the server has not closed, or None."""
-        if self._pid != os.getpid():
+        if self._pid != os.getpid():  # pragma: no cover - only in forked children
             self._start_anew()
         while True:
             try:
@@ -96,18 +96,19 @@ class Connections:
         """Close the longest idle one if it is too old; one a call keeps up."""
         try:
             oldest = self._idle.popleft()
-        except IndexError:
+        except IndexError:  # pragma: no cover - another thread was quicker
             return
         if self._is_too_old(oldest):
             oldest.close()
         else:
             self._idle.appendleft(oldest)
 
-    def _start_anew(self) -> None:
+    def _start_anew(self) -> None:  # pragma: no cover - only in forked children
         # Closing drops the child's descriptors only: nothing goes on the wire,
-        # and a reply to the parent can no longer reach the child.
-        self._pid = os.getpid()
+        # and a reply to the parent can no longer reach the child. The pid comes
+        # last: until all are closed, no other thread may take one.
         _close_all(self._idle)
+        self._pid = os.getpid()
 
 
 def _close_all(idle: deque[Connection]) -> None:

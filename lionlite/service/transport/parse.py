@@ -32,7 +32,7 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 @attrs.frozen
 class RawReply:
-    """What came back, uninterpreted.
+    """What came back, uninterpreted; a provider may have echoed the key into it.
 
     Attributes:
         status: The HTTP status.
@@ -41,7 +41,7 @@ class RawReply:
     """
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=lambda headers: f"<{len(headers)} headers>")
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
 
 
@@ -141,7 +141,7 @@ class ReplyParser:
         if self._is_head_done:
             return
         key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").strip(" \t")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
@@ -154,7 +154,7 @@ class ReplyParser:
         if status not in range(200, 600) or version not in {"1.0", "1.1"}:
             self._problem = f"status {status} of HTTP/{version}"
         coding = self._headers.get("transfer-encoding")
-        if coding is not None and coding.strip().lower() != "chunked":
+        if coding is not None and coding.lower() != "chunked":
             self._problem = f"transfer-encoding {coding!r:.40}"
         has_length = coding is not None or "content-length" in self._headers
         self._is_close_delimited = not has_length and status not in _NO_BODY
@@ -183,7 +183,7 @@ class ReplyParser:
         return ResponseTooLarge(msg)
 
     def _decoded(self, body: bytes) -> bytes:
-        coding = self._headers.get("content-encoding", "identity").strip().lower()
+        coding = self._headers.get("content-encoding", "identity").lower()
         if coding in {"identity", ""} or not body:
             return body
         if coding != "gzip":
@@ -191,11 +191,11 @@ class ReplyParser:
             raise ResponseError(msg)
         inflater = zlib.decompressobj(_GZIP_WINDOW)
         try:
-            plain = inflater.decompress(body, self._max_body_bytes)
+            plain = inflater.decompress(body, self._max_body_bytes + 1)
         except zlib.error as exc:
             msg = f"The reply's gzip is broken: {exc}."
             raise ResponseError(msg) from exc
-        if inflater.unconsumed_tail:
+        if len(plain) > self._max_body_bytes:
             raise self._too_large()
         if not inflater.eof:
             msg = "The reply's gzip ends too early."
