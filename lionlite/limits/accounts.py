@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from lionlite.exceptions import ConfigError
 from lionlite.limits.entries import UNKNOWN, Entry, Node
-from lionlite.limits.rates import REQUESTS, Limits, Rate, distinct, limit
+from lionlite.limits.rates import Limits, Rate, distinct, is_requests, limit
 from lionlite.limits.windows import Window
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ class Accounts:
     def __init__(
         self, limits: Mapping[str, Sequence[Rate]], *, charge: str, clock: Callable[[], float]
     ) -> None:
-        if charge not in CHARGES:
-            msg = f"charge= takes {', '.join(CHARGES)}; got {charge!r}."
-            raise ConfigError(msg)
-        self.charge = charge
+        self.charge = checked_charge(charge)
         self.limits: Limits = {}
         self.windows: list[Window] = []
         self.live: set[Entry] = set()
@@ -141,8 +138,11 @@ class Accounts:
     def take(self, entry: Entry) -> None:
         """Charge *entry*; it is pending, so it counts until it is sent."""
         if self.charge == "usage":
-            later = dict(entry.costs)
-            entry.arrival.costs = {REQUESTS: later.pop(REQUESTS, 0)}
+            now: dict[str, int] = {}
+            later: dict[str, int] = {}
+            for dimension, cost in entry.costs.items():
+                (now if is_requests(dimension) else later)[dimension] = cost
+            entry.arrival.costs = now
             entry.completion = Node(later)
         for window in self.windows:
             window.charge(entry.costs)
@@ -198,7 +198,7 @@ class Accounts:
             return
         if not entry.is_sent:
             self.sent(entry)
-        if actual:
+        if actual and entry.arrival.stamp > self._now:
             self.replied(entry)
         if entry.completion is None:
             self._correct(entry.arrival, actual)
@@ -237,6 +237,12 @@ class Accounts:
         others = {key: kept for key, kept in self.limits.items() if key != dimension}
         self.limits = {**others, dimension: own} if own else others
         self._rebuild()
+
+    def tighten(self, dimension: str, used: int) -> None:
+        """Charge what the server says is used of *dimension* beyond our own account."""
+        ours = max((window.used.get(dimension, 0) for window in self.windows), default=used)
+        if used > ours:
+            self.take_arrived(Entry({dimension: used - ours}))
 
     def widen_guard(self) -> None:
         """Double the guard, up to 1 s and to 10 % of the shortest interval."""
@@ -282,9 +288,8 @@ class Accounts:
         before = after = node.costs
         for dimension, used in actual.items():
             estimate = before.get(dimension, 0)
-            is_more = used > estimate
-            is_less = used < estimate and self.charge != "estimate"
-            if (is_more or is_less) and dimension != REQUESTS:
+            is_kept = used == estimate or (used < estimate and self.charge == "estimate")
+            if not is_kept and not is_requests(dimension):
                 after = {**after, dimension: used}
         if after is before:
             return
@@ -299,6 +304,18 @@ class Accounts:
         if entry.completion is not None:
             entry.completion.is_final = True
         self.live.discard(entry)
+
+
+def checked_charge(charge: str) -> str:
+    """Return *charge* if it is one of `CHARGES`.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if charge in CHARGES:
+        return charge
+    msg = f"charge= takes {', '.join(CHARGES)}; got {charge!r}."
+    raise ConfigError(msg)
 
 
 def _nodes(entry: Entry) -> list[Node]:

@@ -170,6 +170,11 @@ class Budget:
         refused = self._drop(self._refusal)
         return refused + self.pump()
 
+    def tighten(self, dimension: str, used: int) -> None:
+        """Charge what others used of *dimension*; nobody is granted by that."""
+        self.ledger.tick()
+        self.ledger.tighten(dimension, used)
+
     def close(self) -> list[Entry]:
         """Refuse everyone from now on."""
         self.is_closed = True
@@ -191,9 +196,11 @@ class Budget:
         return refusals.late(
             entry.costs,
             self.ledger.limits,
-            free_in_s=max(0, at - now) / 1e9,
+            free_in_s=(at - now) / 1e9 if at > now else None,
             left_s=left_s,
             waited_s=(now - entry.joined_at) / 1e9,
+            max_concurrency=self._max_concurrency,
+            is_paused=self.gate.paused_until > now,
         )
 
     # ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from lionlite.limits.accounts import checked_charge
 from lionlite.limits.entries import UNKNOWN
 
 if TYPE_CHECKING:
@@ -112,6 +113,17 @@ class Desk:
         """Change a limit; raises what `Accounts.set_rates` raises."""
         with self.lock:
             self._wake(self.budget.set_rates(dimension, rates))
+
+    def tighten(self, dimension: str, used: int) -> None:
+        """Charge what others used of *dimension*."""
+        with self.lock:
+            self.budget.tighten(dimension, used)
+
+    def set_charge(self, charge: str) -> None:
+        """Charge in another way from now on; raises what `checked_charge` raises."""
+        checked = checked_charge(charge)
+        with self.lock:
+            self.budget.ledger.charge = checked
 
     def close(self) -> None:
         """Refuse everyone from now on."""

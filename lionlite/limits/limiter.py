@@ -185,6 +185,33 @@ class RateLimiter:
         """
         self.desk.set_rates(dimension, rates)
 
+    def tighten(self, dimension: str, used: int) -> None:
+        """Take note of what the server says is used, by us and by others.
+
+        It only ever tightens: what we know to be used more than that, because
+        it is under way or the server forgets sooner than we do, stays.
+
+        Args:
+            dimension: A limited one; of others there is no account.
+            used: Units that the server counts now, >= 0.
+
+        Threads: any; does not block.
+        """
+        self.desk.tighten(dimension, used)
+
+    def set_charge(self, charge: str) -> None:
+        """Charge in another way from now on; calls under way are corrected by it.
+
+        Args:
+            charge: As for the constructor.
+
+        Raises:
+            ConfigError: There is no such way.
+
+        Threads: any; does not block.
+        """
+        self.desk.set_charge(charge)
+
     def stats(self) -> LimiterStats:
         """Return what the limiter is doing.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -22,6 +23,9 @@ REQUESTS = "requests"
 
 DIMENSIONS = (REQUESTS, "tokens", "input", "output")
 """What `limits=` may name; "input" and "output" are tokens counted apart (Anthropic)."""
+
+PER_MODEL = "@"
+"""Between a dimension and the model that it is of, as in "tokens@gpt-4o"."""
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
 _SHORT = {
@@ -61,6 +65,12 @@ class Rate:
 
 Limits: TypeAlias = dict[str, tuple[Rate, ...]]
 """The rates of each dimension; a dimension that is not in it is unlimited."""
+
+
+@lru_cache(maxsize=1024)  # asked several times for every call
+def is_requests(dimension: str) -> bool:
+    """Whether *dimension* counts requests, of all models or of one."""
+    return dimension.partition(PER_MODEL)[0] == REQUESTS
 
 
 def limit(n: int, interval_s: float, *, name: str = "limits=") -> Rate:

@@ -36,25 +36,38 @@ def too_large(costs: Mapping[str, int], dimension: str, rate: Rate) -> RequestTo
 
 
 def late(
-    costs: Mapping[str, int], limits: Limits, *, free_in_s: float, left_s: float, waited_s: float
+    costs: Mapping[str, int],
+    limits: Limits,
+    *,
+    free_in_s: float | None,
+    left_s: float,
+    waited_s: float,
+    max_concurrency: int | None = None,
+    is_paused: bool = False,
 ) -> BudgetTimeout:
     """Return the error for a call that the budget grants too late.
 
     Args:
         costs: What the call needs.
         limits: The rates of each dimension.
-        free_in_s: Seconds until it would be granted, as far as is known.
+        free_in_s: Seconds until it would be granted, as far as is known; None
+            when that depends on the calls in flight.
         left_s: Seconds to the deadline, <= 0 when it has passed.
         waited_s: Seconds waited.
+        max_concurrency: Calls that may run at one time, None for any number.
+        is_paused: Whether nobody is granted because of a 429.
     """
     needs = " and ".join(f"{cost:,} {dimension}" for dimension, cost in costs.items() if cost)
-    allowed = "; ".join(
-        f"{dimension} {', '.join(map(str, rates))}" for dimension, rates in limits.items()
-    )
+    rules = [f"{name} {', '.join(map(str, rates))}" for name, rates in limits.items()]
+    rules += [] if max_concurrency is None else [f"max_concurrency {max_concurrency}"]
+    why = ", paused since the provider refused a call," if is_paused else ""
     when = f"with {left_s:.1f} s left" if left_s > 0 else f"after {waited_s:.1f} s of waiting"
+    need = (
+        "calls in flight must end" if free_in_s is None else f"about {free_in_s:.1f} s are needed"
+    )
     msg = (
-        f"The budget ({allowed or 'no limits'}) has no room for {needs} before the deadline, "
-        f"{when}; about {free_in_s:.1f} s more are needed. "
+        f"The budget ({'; '.join(rules) or 'no limits'}){why} has no room for {needs} "
+        f"before the deadline, {when}; {need}. "
         "Give more time with timeout= or deadline(), or raise the limits."
     )
     return BudgetTimeout(msg, retry_after_s=free_in_s, waited_s=waited_s)

@@ -104,5 +104,5 @@ def _known(actual: Mapping[str, int]) -> dict[str, int]:
     return {
         dimension: used
         for dimension, used in actual.items()
-        if isinstance(used, int) and not isinstance(used, bool) and used >= 0
+        if type(used) is int and used >= 0  # not isinstance: True is an int too
     }

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from lionlite.limits.entries import UNKNOWN, Node
-from lionlite.limits.rates import REQUESTS
+from lionlite.limits.rates import is_requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -231,5 +231,5 @@ def _sum(first: Node, second: Node) -> Node:
 
 def _stays(node: Node, *, refunds: bool) -> Mapping[str, int]:
     if refunds and not node.is_final:
-        return {REQUESTS: node.costs.get(REQUESTS, 0)}
+        return {name: cost for name, cost in node.costs.items() if is_requests(name)}
     return node.costs

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lionlite.service.address import Heads
     from lionlite.service.estimate import Cost, Estimator
     from lionlite.service.keys import KeySource
+    from lionlite.service.lessons import Exchange, Lessons
     from lionlite.service.providers import Provider
     from lionlite.service.reply import Reply
     from lionlite.service.request import Request
@@ -52,7 +53,8 @@ class Delivery:
         heads: What every request begins with.
         connections: The way there.
         limiter: The budget.
-        estimator: What a request costs; None when no budget counts tokens.
+        estimator: What a request costs.
+        lessons: What replies teach the budget.
         policy: How often to try.
         totals: Where each call is recorded.
     """
@@ -62,7 +64,8 @@ class Delivery:
     heads: Heads
     connections: Connections
     limiter: RateLimiter
-    estimator: Estimator | None
+    estimator: Estimator
+    lessons: Lessons
     policy: RetryPolicy
     totals: Totals
 
@@ -118,47 +121,61 @@ class _Call:
         )
 
     def _until_answered(self) -> Reply:
-        estimator = self._parts.estimator
-        cost = None if estimator is None else estimator.cost_of(self._request)
         last: LionError | None = None
         while True:
             try:
-                return self._attempt(cost)
+                return self._attempt(self._cost())
             except LionError as error:
                 self._note(error, last)
                 self._wait_before_next(error)
                 # Without its traceback, whose frames would hold it in a cycle.
                 last = error.with_traceback(None)
 
+    def _cost(self) -> Cost | None:
+        """Return what the request is taken to cost, None if nobody counts tokens."""
+        if not self._parts.lessons.counts_tokens(self._request.model):
+            return None
+        return self._parts.estimator.cost_of(self._request)
+
     def _attempt(self, cost: Cost | None) -> Reply:
+        lessons = self._parts.lessons
         with self._reserve(cost) as reservation:
+            exchange = lessons.begin()
             try:
-                reply = self._exchange(reservation)
+                reply = self._exchange(reservation, exchange, cost)
             except RateLimitError as error:
                 self._parts.limiter.refused(reservation, retry_after_s=_capped(error.retry_after_s))
                 raise
+            finally:
+                lessons.end()
             if reply.usage is not None:
-                reservation.settle(_actual(reply.usage))
+                reservation.settle(lessons.actual_of(self._request.model, reply.usage))
         return reply
 
     def _reserve(self, cost: Cost | None) -> Reservation:
+        costs = self._parts.lessons.costs_of(self._request.model, cost)
         try:
-            reservation = self._parts.limiter.reserve(_costs(cost))
+            reservation = self._parts.limiter.reserve(costs)
         except RequestTooLarge as error:
             raise _explained(error, cost) from None
         self._waited_s += reservation.waited_s
         return reservation
 
-    def _exchange(self, reservation: Reservation) -> Reply:
-        """Send the request once and read the reply."""
+    def _exchange(self, reservation: Reservation, exchange: Exchange, cost: Cost | None) -> Reply:
+        """Send the request once, read the reply, and learn from it."""
         parts = self._parts
         key = parts.keys.key()
         self._tried += 1
         with nullcontext() if self._is_bounded else scope.deadline(EXCHANGE_S):
             raw = parts.connections.exchange(self._bytes(key), reservation)
-        return read_reply(
+        views = parts.lessons.learn(self._request.model, raw.headers)
+        reply = read_reply(
             raw, now_epoch_s=time.time(), scrub=key.scrub, provider=parts.provider.name
         )
+        if cost is not None and reply.usage is not None:
+            parts.estimator.learn(self._request, cost, reply.usage)
+            parts.lessons.watch(exchange, views.get("tokens"), cost=cost, usage=reply.usage)
+        return reply
 
     def _bytes(self, key: Secret) -> memoryview:
         """Return the request's bytes, in a view whose repr does not show them."""
@@ -222,29 +239,9 @@ def _capped(retry_after_s: float | None) -> float | None:
     return min(retry_after_s, MAX_RETRY_AFTER_S) if retry_after_s else None
 
 
-def _costs(cost: Cost | None) -> dict[str, int]:
-    """Return what is asked of the budget; dimensions without a limit do not matter."""
-    if cost is None:
-        return {"requests": 1}
-    return {
-        "requests": 1,
-        "tokens": cost.tokens,
-        "input": cost.input_tokens,
-        "output": cost.output_tokens,
-    }
-
-
-def _actual(usage: Usage) -> dict[str, int]:
-    return {
-        "tokens": usage.total_tokens,
-        "input": usage.input_tokens,
-        "output": usage.output_tokens,
-    }
-
-
 def _explained(error: RequestTooLarge, cost: Cost | None) -> RequestTooLarge:
     """Return *error* with the two things called max_tokens told apart."""
-    if error.dimension != "tokens" or cost is None:
+    if not error.dimension.startswith("tokens") or cost is None:
         return error
     msg = (
         f"The request needs about {error.needed:,} tokens ({cost.input_tokens:,} of input and up "

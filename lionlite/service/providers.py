@@ -75,6 +75,9 @@ class Provider:
         charge: What it charges a token limit with: "estimate" (at arrival,
             never corrected), "adjust" (corrected at the reply) or "usage" (at
             completion). Unknown = "estimate", the strictest.
+        has_limits: Whether its headers are worth reading for rate limits.
+        intervals: Dimension to seconds, where a limit in its headers counts
+            in something else than a minute.
         encoding_name: The tokens' encoding; None = chosen by model.
     """
 
@@ -88,6 +91,8 @@ class Provider:
     env_base_url: str | None = None
     env_headers: Mapping[str, str] = attrs.field(factory=dict)
     charge: str = "estimate"
+    has_limits: bool = True
+    intervals: Mapping[str, float] = attrs.field(factory=dict)
     encoding_name: str | None = None
 
 
@@ -129,6 +134,8 @@ OPENROUTER = Provider(
 
 GROQ = Provider(
     name="Groq",
+    # Its x-ratelimit-limit-requests is of a day, -tokens of a minute.
+    intervals={"requests": 86_400.0},
     base_url="https://api.groq.com/openai/v1",
     key_scheme="GROQ_API_KEY",
     parameters=_COMMON
@@ -175,6 +182,7 @@ DEEPSEEK = Provider(
 
 OLLAMA = Provider(
     name="Ollama",
+    has_limits=False,
     base_url="http://localhost:11434/v1",
     needs_key=False,
     parameters=_COMMON | {"logit_bias", "reasoning", "reasoning_effort", "user"},

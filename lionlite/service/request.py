@@ -19,9 +19,6 @@ from lionlite.service.providers import MAX_COMPLETION_TOKENS, MAX_TOKENS, Provid
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DEFAULT_OUTPUT_TOKENS = 256
-"""Reserved for an answer without a cap; the reply's usage corrects it where providers do."""
-
 _CAPS = (MAX_TOKENS, MAX_COMPLETION_TOKENS)
 
 _REFUSED = {
@@ -39,14 +36,18 @@ class Request:
         model: The model asked for.
         messages: As they go on the wire.
         body: The JSON, encoded; not shown.
-        output_tokens: The most that the answers may have, or a guess.
+        cap: The most tokens that one answer may have, None if nothing says so.
+        answers: How many answers are asked for.
+        tools: The tools as JSON text, "" if there are none.
         headers: Extra headers of this call.
     """
 
     model: str
     messages: Sequence[Mapping[str, Any]] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
-    output_tokens: int
+    cap: int | None = None
+    answers: int = 1
+    tools: str = attrs.field(default="", repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
@@ -81,7 +82,9 @@ def build_request(
         model=model,
         messages=messages,
         body=_encoded(body),
-        output_tokens=_output_tokens(body),
+        cap=_cap_of(body),
+        answers=_count(body.get("n"), 1),
+        tools=_encoded(body["tools"]).decode() if body.get("tools") else "",
         headers=headers,
     )
 
@@ -144,10 +147,10 @@ def _renamed_cap(given: dict[str, Any], provider: Provider) -> dict[str, Any]:
     return given
 
 
-def _output_tokens(body: Mapping[str, Any]) -> int:
-    """Return what a provider takes the answers to cost, as far as the body tells."""
-    caps = [_count(body.get(name), DEFAULT_OUTPUT_TOKENS) for name in _CAPS if name in body]
-    return max(caps, default=DEFAULT_OUTPUT_TOKENS) * _count(body.get("n"), 1)
+def _cap_of(body: Mapping[str, Any]) -> int | None:
+    """Return the cap on one answer, if the body has one that can be true."""
+    caps = [_count(body.get(name), 0) for name in _CAPS if name in body]
+    return max(caps) if caps and all(caps) else None
 
 
 def _count(value: Any, default: int) -> int:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from lionlite import scope
 from lionlite.arguments import keywords_checked
 from lionlite.exceptions import ConfigError
-from lionlite.limits.limiter import RateLimiter
 from lionlite.service.address import (
     CHAT_PATH,
     Heads,
@@ -23,7 +22,9 @@ from lionlite.service.address import (
     parse_base_url,
     refuse_key_in_clear,
 )
+from lionlite.service.budgets import BudgetArguments, budget_for
 from lionlite.service.delivery import Delivery
+from lionlite.service.estimate import Estimator
 from lionlite.service.keys import KeySource
 from lionlite.service.neighbours import forget, warn_of_second
 from lionlite.service.request import build_request
@@ -33,8 +34,6 @@ from lionlite.service.settings import (
     checked_timeout,
     chosen_base_url,
     env_headers,
-    estimator_for,
-    limits_from,
 )
 from lionlite.service.totals import Stats, Totals
 from lionlite.service.transport.connections import Connections
@@ -121,8 +120,9 @@ class Service:
         self._timeout_s = checked_timeout(timeout)
         self._address = parse_base_url(chosen_base_url(provider, base_url))
         self._allow_http = allow_http
-        budgets = limits_from(
-            max_requests=max_requests, max_tokens=max_tokens, interval=interval, limits=limits
+        budget = budget_for(
+            provider,
+            BudgetArguments(max_requests, max_tokens, interval, limits, charge, max_concurrency),
         )
         self._delivery = Delivery(
             provider=provider,
@@ -132,14 +132,13 @@ class Service:
                 merged(env_headers(provider), checked_headers(headers, name="headers")),
             ),
             connections=Connections(self._address.origin),
-            limiter=RateLimiter(
-                budgets, charge=charge or provider.charge, max_concurrency=max_concurrency
-            ),
-            estimator=estimator_for(
-                budgets,
-                checked_encoding_name(token_encoding_name) or provider.encoding_name,
+            limiter=budget.limiter,
+            estimator=Estimator(
+                encoding_name=checked_encoding_name(token_encoding_name) or provider.encoding_name,
                 may_download=not self._address.is_local,
+                is_charged_used=budget.is_charged_used,
             ),
+            lessons=budget.lessons,
             policy=RetryPolicy(max_retries=checked_retries(max_retries)),
             totals=Totals(),
         )

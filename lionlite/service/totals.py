@@ -6,12 +6,11 @@ the budget is doing (limits/). Safe to share between threads.
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import TYPE_CHECKING
 
 import attrs
 
+from lionlite.locks import ProcessLock
 from lionlite.records import Usage
 
 if TYPE_CHECKING:
@@ -54,15 +53,14 @@ class Totals:
 
     def __init__(self) -> None:
         # Guards all below.
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._lock = ProcessLock()
         self._calls = self._failed = self._attempts = self._retries = self._rate_limited = 0
         self._usage = Usage()
         self._waited_s = self._elapsed_s = 0.0
 
     def add(self, record: CallRecord) -> None:
         """Count *record*."""
-        with self._own_lock():
+        with self._lock:
             self._calls += 1
             self._failed += record.error is not None
             self._attempts += record.attempts
@@ -75,7 +73,7 @@ class Totals:
 
     def stats(self, budget: LimiterStats) -> Stats:
         """Return the sums so far."""
-        with self._own_lock():
+        with self._lock:
             return Stats(
                 calls=self._calls,
                 failed=self._failed,
@@ -87,9 +85,3 @@ class Totals:
                 elapsed_s=self._elapsed_s,
                 budget=budget,
             )
-
-    def _own_lock(self) -> threading.Lock:
-        """Return the lock; after a fork a new one: a gone thread may hold the old."""
-        if self._pid != os.getpid():  # pragma: no cover - only in forked children
-            self._lock, self._pid = threading.Lock(), os.getpid()
-        return self._lock

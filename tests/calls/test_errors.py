@@ -7,12 +7,14 @@ import dataclasses
 import gc
 import sys
 import threading
+import time
 import weakref
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lionlite.calls import engine
 from lionlite.calls.family import icall, lcall
 from lionlite.exceptions import (
     AuthenticationError,
@@ -220,6 +222,43 @@ def test_keyboard_interrupt_raised_by_the_function_interrupts_the_run():
     assert str(caught.value.__cause__) == "from the function"
 
 
+def test_keyboard_interrupt_of_the_last_item_is_not_missed():
+    asked, raised = threading.Event(), threading.Event()
+
+    def func(number):
+        if number:
+            asked.wait(20)
+            raised.set()
+            raise KeyboardInterrupt
+        return number
+
+    def progress(done, total):
+        """Hold the calling thread until the run is over behind its back."""
+        asked.set()
+        raised.wait(20)
+        time.sleep(0.02)
+
+    with pytest.raises(Interrupted) as caught:
+        lcall([0, 1], func, max_workers=1, progress=progress)
+
+    assert caught.value.results == [0, None]
+
+
+def test_an_interrupted_run_leaves_behind_what_does_not_come_back(monkeypatch):
+    monkeypatch.setattr(engine, "GRACE_S", 0)
+    together, leave = threading.Barrier(2), threading.Event()
+
+    def func(name):
+        together.wait(20)
+        if name == "key":
+            raise KeyboardInterrupt
+        leave.wait(20)
+
+    with pytest.raises(Interrupted, match="1 still run; Python waits for them at exit"):
+        lcall(["key", "deaf"], func)
+    leave.set()
+
+
 class UnreadableError(Exception):
     def __str__(self):
         raise RuntimeError
@@ -255,7 +294,7 @@ def test_an_unreadable_error_is_named_by_its_class():
 
 def test_a_very_long_text_is_cut_in_the_message():
     with pytest.raises(CallError) as caught:
-        lcall([1], lambda _: int("x" * 5000))
+        lcall([1], lambda _: {}["x" * 5000])
 
     assert len(str(caught.value)) < 600
 

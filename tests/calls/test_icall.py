@@ -9,6 +9,7 @@ import pytest
 
 from lionlite.calls.engine import READ_AHEAD
 from lionlite.calls.family import icall
+from lionlite.calls.pool import Pool
 from lionlite.exceptions import AuthenticationError, CallError, Cancelled, Interrupted
 from lionlite.scope import sleep
 
@@ -182,3 +183,16 @@ def test_keyboard_interrupt_in_an_item_comes_after_what_finished():
 
     assert seen == [(n, n) for n in range(5)]
     assert isinstance(error, Interrupted)
+
+
+def test_a_second_ctrl_c_while_leaving_ends_the_wait(monkeypatch):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pool, "wait_idle", pressed)
+    pairs = icall(itertools.count(), same)
+    next(pairs)
+
+    pairs.close()
+
+    assert list(pairs) == []

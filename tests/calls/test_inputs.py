@@ -29,6 +29,12 @@ class Rows:
         return iter([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]) if named else iter([])
 
 
+class Facade(list):
+    """Has columns, but is no DataFrame."""
+
+    columns = 2
+
+
 class ByIndex:
     def __len__(self):
         return 3
@@ -59,6 +65,7 @@ class ByIndex:
         pytest.param({"a": 1}, [{"a": 1}], id="dict is one item"),
         pytest.param(MappingProxyType({"a": 1}), [{"a": 1}], id="mapping is one item"),
         pytest.param(np.arange(3), [0, 1, 2], id="numpy array"),
+        pytest.param(Facade("ab"), ["a", "b"], id="columns alone make no DataFrame"),
         pytest.param(Rows(), [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}], id="polars rows"),
     ],
 )

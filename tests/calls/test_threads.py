@@ -11,6 +11,7 @@ import pytest
 
 from lionlite.calls.engine import READ_AHEAD
 from lionlite.calls.family import icall, lcall
+from lionlite.calls.pool import Pool
 from lionlite.exceptions import CallError
 
 pytestmark = pytest.mark.quick
@@ -178,6 +179,16 @@ def test_an_item_sees_what_the_input_set_when_it_gave_the_item():
             yield number
 
     assert lcall(numbers(), lambda _: variable.get(), max_workers=4) == list(range(300))
+
+
+def test_a_pool_with_nothing_to_do_does_not_wait():
+    pool = Pool(same, max_workers=1, closes=lambda _: True, is_eager=False)
+
+    pool.wait(low_water=-1)
+    pool.wait_idle(WAIT_S)
+    pool.close()
+
+    assert pool.is_over()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

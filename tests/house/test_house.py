@@ -21,6 +21,7 @@ FLOORS = {
     "jsontext": 0,
     "unset": 0,
     "arguments": 1,
+    "locks": 1,
     "records": 1,
     "scope": 1,
     "calls": 2,
@@ -43,6 +44,7 @@ DOORS = {
     "numpy": "demo.py",
     "pyrate_limiter": "limits/",
     "pytest": "testing/plugin.py",
+    "redis": "limits/stores/redis.py",
     "tiktoken": "tokens.py",
     "tqdm": "calls/progress.py",
 }

@@ -306,10 +306,22 @@ def test_a_pause_past_the_deadline_is_refused_at_once(clock):
     budget = budget_of(clock)
     budget.pause(20)
 
-    with pytest.raises(BudgetTimeout) as info:
+    with pytest.raises(BudgetTimeout, match="paused since the provider refused a call") as info:
         ask(budget, left_s=8, requests=1)
 
     assert info.value.retry_after_s == pytest.approx(20)
+
+
+def test_a_wait_for_a_permit_does_not_pretend_to_know_its_end(clock):
+    budget = budget_of(clock, max_concurrency=1)
+    ask(budget, requests=1)
+    waiting = ask(budget, requests=1)
+
+    error = budget.late(waiting, 0)
+
+    assert "max_concurrency 1" in str(error)
+    assert "calls in flight must end" in str(error)
+    assert error.retry_after_s is None
 
 
 def test_retry_after_counts_those_ahead(clock):

@@ -76,13 +76,13 @@ def outcome_of(call):
 
 
 @pytest.mark.usefixtures("_eager_switching")
-@pytest.mark.parametrize(("threads", "calls"), [(64, 10), (512, 2)])
+@pytest.mark.parametrize(("threads", "calls"), [(64, 12), (512, 2)])
 def test_no_window_of_real_arrivals_is_ever_over(threads, calls):
     """A grant stamped by the thread that makes it reached 183 % at 512 threads.
 
     Woken threads run up to a second later than they are granted.
     """
-    per_second = 500
+    per_second = 600
     limiter = RateLimiter({"requests": [limit(per_second, 1)], "tokens": [limit(10**6, 1)]})
     arrivals = []
     barrier = threading.Barrier(threads)
@@ -104,7 +104,7 @@ def test_no_window_of_real_arrivals_is_ever_over(threads, calls):
 
 @pytest.mark.usefixtures("_eager_switching")
 def test_mixed_sizes_never_use_more_than_the_limit_at_one_time():
-    limiter = tokens(100, 0.2)
+    limiter = tokens(100, 0.1)
     rng = random.Random(7)
     grants = []
 
@@ -121,7 +121,7 @@ def test_mixed_sizes_never_use_more_than_the_limit_at_one_time():
     grants.sort()
     assert len(grants) == 48
     for index, (first, _) in enumerate(grants):
-        assert sum(size for at, size in grants[index:] if at - first <= 0.2) <= 100
+        assert sum(size for at, size in grants[index:] if at - first <= 0.1) <= 100
 
 
 def test_no_more_calls_than_permits_hold_one_at_a_time():
@@ -323,7 +323,7 @@ def test_a_pause_holds_everyone_up_and_ends_by_itself():
 def test_no_wake_up_is_lost_under_a_hammer(seed):
     """Whoever waits is granted, times out or is cancelled; nobody hangs."""
     limiter = RateLimiter(
-        {"requests": [limit(400, 0.1)], "tokens": [limit(150, 0.05)]},
+        {"requests": [limit(400, 0.1)], "tokens": [limit(200, 0.05)]},
         charge=["estimate", "adjust", "usage"][seed],
         max_concurrency=12,
     )

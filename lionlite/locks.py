@@ -1,0 +1,58 @@
+"""A lock that a forked child finds free.
+
+Holds: `ProcessLock`. Does not hold: what it guards, which its owner says. For
+arithmetic of a few instructions: a thread that forks must not hold it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class ProcessLock:
+    """A lock of the threads of one process.
+
+    A fork copies a lock as it is: held for ever, if a thread that does not
+    exist in the child held it. So each process takes a lock of its own.
+
+    Threads: made for them; not reentrant.
+    """
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _live.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Be free, whoever held it; only for a child that has one thread yet."""
+        self._lock = threading.Lock()
+
+
+_live: weakref.WeakSet[ProcessLock] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for lock in list(_live):
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)
