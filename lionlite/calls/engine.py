@@ -122,9 +122,12 @@ class Engine(Generic[T, R]):
         self._is_eager = is_eager or options.progress is not False
         self._window = options.max_workers + READ_AHEAD
         self._token = CancelToken(*current().tokens)
-        # Entered only while the input is read, which is when the contexts of
-        # the items are copied; the caller's own scope stays as it is.
         self._scope = attrs.evolve(current(), token=self._token)
+        # The input is read in a copy of the caller's context, and the contexts
+        # of the items are copies of that. The caller's own is never touched: a
+        # Ctrl-C between entering a scope and leaving it would leave a cancelled
+        # token there, and every later call of the thread would be Cancelled.
+        self._context = copy_context()
         # Not a method of this class: it would make a cycle through the pool,
         # and errors and input would live until the garbage collector comes.
         self._rules = Rules(options.on_error, self._token)
@@ -269,6 +272,9 @@ class Engine(Generic[T, R]):
         return self._window - (self._pulled - self._settled)
 
     def _read(self) -> None:
+        self._context.run(self._read_in_scope)
+
+    def _read_in_scope(self) -> None:
         with entered(self._scope):
             self._read_some()
             # The input may have entered a deadline around what it yields.

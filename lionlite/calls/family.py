@@ -64,9 +64,10 @@ def lcall(
 
     Only the calling thread reads *items*, and never more than
     `max_workers + 128` of them before their values are in place, so cursors
-    and generators work. Each item runs in a copy of the caller's context, so a
-    `deadline` around the call holds in every item; the call itself ends when
-    its items do. Arguments for *func* go through `functools.partial`.
+    and generators work. *items* is read in a copy of the caller's context and
+    each item runs in a copy of that, so a `deadline` around the call holds in
+    every item; the call itself ends when its items do. Arguments for *func* go
+    through `functools.partial`.
 
     Args:
         items: Any iterable. A str, bytes and a dict are one item; a DataFrame

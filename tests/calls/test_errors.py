@@ -223,9 +223,10 @@ def test_keyboard_interrupt_raised_by_the_function_interrupts_the_run():
 
 
 def test_keyboard_interrupt_of_the_last_item_is_not_missed():
-    asked, raised = threading.Event(), threading.Event()
+    both_run, asked, raised = threading.Barrier(2), threading.Event(), threading.Event()
 
     def func(number):
+        both_run.wait(20)
         if number:
             asked.wait(20)
             raised.set()
@@ -239,7 +240,7 @@ def test_keyboard_interrupt_of_the_last_item_is_not_missed():
         time.sleep(0.02)
 
     with pytest.raises(Interrupted) as caught:
-        lcall([0, 1], func, max_workers=1, progress=progress)
+        lcall([0, 1], func, progress=progress)
 
     assert caught.value.results == [0, None]
 

@@ -179,6 +179,7 @@ def test_an_item_sees_what_the_input_set_when_it_gave_the_item():
             yield number
 
     assert lcall(numbers(), lambda _: variable.get(), max_workers=4) == list(range(300))
+    assert variable.get(None) is None
 
 
 def test_a_pool_with_nothing_to_do_does_not_wait():
