@@ -15,6 +15,7 @@ included, the same for all.
 from __future__ import annotations
 
 import argparse
+import functools
 import http.client
 import json
 import random
@@ -68,7 +69,7 @@ def langchain_core(args):
         requests_per_second=args.requests / args.interval, max_bucket_size=args.requests
     )
 
-    def call(send, tokens):
+    def call(send, _tokens):
         limiter.acquire()
         send()
 
@@ -167,7 +168,7 @@ def run(make, args, threads):
             client = Client(base_url)
             while time.monotonic() < ends_s:
                 tokens = rng.randint(20, 380)
-                call(lambda **marks: client.post(tokens, **marks), tokens)
+                call(functools.partial(client.post, tokens), tokens)
 
         pool = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(threads)]
         for thread in pool:

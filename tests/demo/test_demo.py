@@ -19,12 +19,13 @@ SMALL = ["demo", "--contexts", "12", "--interval", "1"]
 
 
 def table(text: str) -> dict[str, str]:
-    return dict(re.split(r"  +", line, maxsplit=1) for line in text.splitlines() if "  " in line)
+    lines = [line for line in text.splitlines() if "  " in line]
+    return dict(re.split(r"  +", line, maxsplit=1) for line in lines)
 
 
 def test_every_answer_is_right_and_the_limit_is_kept(capsys):
     code = main(
-        ["demo", "--contexts", "12", "--max-requests", "20", "--interval", "4", "--latency", "0.01", "--quiet"]
+        [*SMALL, "--max-requests", "20", "--interval", "4", "--latency", "0.01", "--quiet"]
     )
 
     rows = table(capsys.readouterr().out)
