@@ -202,7 +202,8 @@ def main():
         print(f"stores: {PROCESSES} processes x {THREADS} threads, {args.requests} requests")
         for name in args.stores:
             cost_of_a_call(name, urls[name])
-        for args.charge in args.charges:
+        for charge in args.charges:
+            args.charge = charge
             # So that tokens bind as much as requests where the estimate is charged.
             args.tokens = args.requests * ESTIMATE
             for name in args.stores:

@@ -122,7 +122,7 @@ class Engine(Generic[T, R]):
         self._is_eager = is_eager or options.progress is not False
         self._window = options.max_workers + READ_AHEAD
         self._token = CancelToken(*current().tokens)
-        self._scope = attrs.evolve(current(), token=self._token)
+        self._scope = entered(attrs.evolve(current(), token=self._token))
         # The input is read in a copy of the caller's context, and the contexts
         # of the items are copies of that. The caller's own is never touched: a
         # Ctrl-C between entering a scope and leaving it would leave a cancelled
@@ -161,16 +161,19 @@ class Engine(Generic[T, R]):
         wanted = self._options.progress
         # Only when asked: len() can cost much, a database query for instance.
         self._progress = progress_from(wanted, count(self._items)) if wanted else None
+        self._context.run(self._scope.__enter__)
         try:
             with self._token.woken_by(self._pool.shut):
                 yield
+            self._pool.close(joins=True)
         except (KeyboardInterrupt, GeneratorExit):
             self._tell()
             raise
         finally:
+            self._context.run(self._scope.__exit__, None, None, None)
             if not self._pool.is_over():
                 self._token.cancel()
-            self._pool.close()
+            self._pool.close(joins=False)
             self._show(is_last=True)
 
     def advance(self) -> bool:
@@ -216,10 +219,11 @@ class Engine(Generic[T, R]):
         while finished:
             index, value, error = finished[0]
             if error is None or self._rules.is_value(error):
-                # Python handles no signal between `try` and `yield`, so Ctrl-C
-                # neither loses the pair nor gives it twice.
+                given = cast("R", value) if error is None else error
+                # Nothing is called between `try` and `yield`, so Python handles
+                # no signal there: Ctrl-C neither loses the pair nor repeats it.
                 try:
-                    yield index, cast("R", value) if error is None else error
+                    yield index, given
                 finally:
                     finished.popleft()
             else:
@@ -260,7 +264,7 @@ class Engine(Generic[T, R]):
     def _tell(self) -> None:
         try:
             self._token.cancel()
-            self._pool.close()
+            self._pool.close(joins=False)
             self._pool.wait_idle(GRACE_S)
         except KeyboardInterrupt:
             return
@@ -272,13 +276,7 @@ class Engine(Generic[T, R]):
         return self._window - (self._pulled - self._settled)
 
     def _read(self) -> None:
-        self._context.run(self._read_in_scope)
-
-    def _read_in_scope(self) -> None:
-        with entered(self._scope):
-            self._read_some()
-            # The input may have entered a deadline around what it yields.
-            self._scope = current()
+        self._context.run(self._read_some)
 
     def _read_some(self) -> None:
         pool = self._pool

@@ -151,18 +151,19 @@ class Pool(Generic[T, R]):
         self.is_closed = True
         self._bell.put(None)
 
-    def close(self) -> None:
+    def close(self, *, joins: bool) -> None:
         """Start no new item, forget those that wait, give the threads back.
 
-        If nothing runs, the threads have ended when this returns. Otherwise
-        they end when their items do; until then Python's own exit waits.
+        Args:
+            joins: Whether to wait until the threads have ended; only when
+                nothing runs any more. Otherwise they end when their items do,
+                and until then Python's own exit waits for them.
         """
         self.is_closed = True
         with self._lock:
             forgotten, self._waiting = self._waiting, deque()
-            is_idle = self._running == 0
         forgotten.clear()
-        self._executor.shutdown(wait=is_idle)
+        self._executor.shutdown(wait=joins)
 
     def _is_worker_wanted(self) -> bool:
         if self._is_coming or self._running >= self._max_workers or not self._waiting:

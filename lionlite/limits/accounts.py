@@ -240,7 +240,9 @@ class Accounts:
 
     def tighten(self, dimension: str, used: int) -> None:
         """Charge what the server says is used of *dimension* beyond our own account."""
-        ours = max((window.used.get(dimension, 0) for window in self.windows), default=used)
+        if dimension not in self.limits:
+            return
+        ours = max(window.used.get(dimension, 0) for window in self.windows)
         if used > ours:
             self.take_arrived(Entry({dimension: used - ours}))
 

@@ -29,18 +29,6 @@ MERGE_FROM: Final = 2048
 _stamp: Final = attrgetter("stamp")
 
 
-class _Sum(Node):
-    """What was merged from final nodes of one slot."""
-
-    __slots__ = ()
-    costs: dict[str, int]
-
-    def __init__(self, costs: dict[str, int]) -> None:
-        super().__init__(costs)
-        self.is_pending = False
-        self.is_final = True
-
-
 class Window:
     """What was charged in the last *interval_ns*, and what may be.
 
@@ -219,14 +207,15 @@ class Window:
 
 
 def _sum(first: Node, second: Node) -> Node:
-    # A sum belongs to this one log, so that it may be added to; a node of a
-    # call is in the logs of other windows too.
-    if not isinstance(first, _Sum):
-        first = _Sum(dict(first.costs))
+    # A new one: both may be in the logs of other windows too.
+    costs = dict(first.costs)
     for dimension, cost in second.costs.items():
-        first.costs[dimension] = first.costs.get(dimension, 0) + cost
-    first.stamp = second.stamp
-    return first
+        costs[dimension] = costs.get(dimension, 0) + cost
+    total = Node(costs)
+    total.stamp = second.stamp
+    total.is_pending = False
+    total.is_final = True
+    return total
 
 
 def _stays(node: Node, *, refunds: bool) -> Mapping[str, int]:

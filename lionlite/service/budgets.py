@@ -7,10 +7,11 @@ for making them; safe anywhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import attrs
 
+from lionlite import limits
 from lionlite.exceptions import ConfigError
 from lionlite.limits.limiter import RateLimiter
 from lionlite.limits.rates import Limits, limit, parse_limits
@@ -19,8 +20,54 @@ from lionlite.unset import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
+    from lionlite.limits.stats import LimiterStats
     from lionlite.service.providers import Provider
+
+
+class Permit(Protocol):
+    """What a call needs of a reservation, of whichever limiter."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that it was waited for."""
+
+    def sent(self) -> None:
+        """Note that the request left."""
+
+    def replied(self) -> None:
+        """Note that the reply began."""
+
+    def settle(self, actual: Mapping[str, int] | None = None) -> None:
+        """End it, with what was used."""
+
+    def __enter__(self) -> Self:
+        """Hold it until the `with` ends."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it if it was not."""
+
+
+class Limiter(Protocol):
+    """What a service needs of its budget, of one process or of many."""
+
+    def reserve(self, costs: Mapping[str, int]) -> Permit:
+        """Wait until there is room for *costs*, and take it."""
+
+    def refused(self, reservation: Any = None, *, retry_after_s: float | None = None) -> None:
+        """Pause because the provider answered 429."""
+
+    def stats(self) -> LimiterStats:
+        """Return what the budget is doing."""
+
+    def close(self) -> None:
+        """Refuse everyone from now on."""
 
 
 @attrs.frozen
@@ -33,6 +80,9 @@ class BudgetArguments:
     limits: Mapping[str, Any] | None
     charge: str | None
     max_concurrency: int | None
+    store: str | None
+    budget: str | None
+    on_store_down: str
 
 
 @attrs.frozen
@@ -45,28 +95,54 @@ class ServiceBudget:
         is_charged_used: Whether the provider charges what was used.
     """
 
-    limiter: RateLimiter
+    limiter: Limiter
     lessons: Lessons
     is_charged_used: bool
 
 
-def budget_for(provider: Provider, asked: BudgetArguments) -> ServiceBudget:
+def budget_for(provider: Provider, asked: BudgetArguments, *, host: str) -> ServiceBudget:
     """Return the budget that *asked* and *provider* make together.
+
+    Args:
+        provider: What the provider is like.
+        asked: The arguments.
+        host: Where the provider is, for the default name of a shared budget.
 
     Raises:
         ConfigError: An argument is wrong.
     """
-    limits = limits_from(asked)
+    given = limits_from(asked)
     charge = asked.charge or provider.charge
-    limiter = RateLimiter(limits, charge=charge, max_concurrency=asked.max_concurrency)
+    limiter = _limiter(given, charge, asked, own_name=f"{provider.name}@{host}")
     lessons = Lessons(
-        limiter,
-        learned=learned_dimensions(provider, limits, asked),
-        given=frozenset(limits),
+        # What one process learned the others would not know: a shared budget
+        # keeps the limits that it was given, and no others.
+        limiter if isinstance(limiter, RateLimiter) else None,
+        learned=learned_dimensions(provider, given, asked),
+        given=frozenset(given),
         intervals=provider.intervals,
         may_change_charge=asked.charge is None and charge == "estimate",
     )
     return ServiceBudget(limiter, lessons, is_charged_used=charge != "estimate")
+
+
+def _limiter(given: Limits, charge: str, asked: BudgetArguments, *, own_name: str) -> Limiter:
+    if asked.store is None:
+        if asked.budget is not None:
+            msg = "budget= names a budget in a store: pass store='sqlite:///...' too."
+            raise ConfigError(msg)
+        return RateLimiter(given, charge=charge, max_concurrency=asked.max_concurrency)
+    if not given:
+        msg = "store= shares a budget: pass max_requests=, max_tokens= or limits= too."
+        raise ConfigError(msg)
+    return limits.SharedLimiter(
+        given,
+        store=asked.store,
+        budget=own_name if asked.budget is None else asked.budget,
+        charge=charge,
+        max_concurrency=asked.max_concurrency,
+        on_store_down=asked.on_store_down,
+    )
 
 
 def limits_from(asked: BudgetArguments) -> Limits:

@@ -26,9 +26,9 @@ from lionlite.service.retry import (
 from lionlite.service.wire import read_reply
 
 if TYPE_CHECKING:
-    from lionlite.limits.limiter import RateLimiter, Reservation
     from lionlite.records import Usage
     from lionlite.service.address import Heads
+    from lionlite.service.budgets import Limiter, Permit
     from lionlite.service.estimate import Cost, Estimator
     from lionlite.service.keys import KeySource
     from lionlite.service.lessons import Exchange, Lessons
@@ -63,7 +63,7 @@ class Delivery:
     keys: KeySource
     heads: Heads
     connections: Connections
-    limiter: RateLimiter
+    limiter: Limiter
     estimator: Estimator
     lessons: Lessons
     policy: RetryPolicy
@@ -152,7 +152,7 @@ class _Call:
                 reservation.settle(lessons.actual_of(self._request.model, reply.usage))
         return reply
 
-    def _reserve(self, cost: Cost | None) -> Reservation:
+    def _reserve(self, cost: Cost | None) -> Permit:
         costs = self._parts.lessons.costs_of(self._request.model, cost)
         try:
             reservation = self._parts.limiter.reserve(costs)
@@ -161,7 +161,7 @@ class _Call:
         self._waited_s += reservation.waited_s
         return reservation
 
-    def _exchange(self, reservation: Reservation, exchange: Exchange, cost: Cost | None) -> Reply:
+    def _exchange(self, reservation: Permit, exchange: Exchange, cost: Cost | None) -> Reply:
         """Send the request once, read the reply, and learn from it."""
         parts = self._parts
         key = parts.keys.key()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from lionlite.limits.headers import ServerView, rate_limit_view
-from lionlite.limits.rates import Rate
+from lionlite.limits.rates import PER_MODEL, Rate
 from lionlite.locks import ProcessLock
 from lionlite.service.refunds import RefundWatch, Sighting
 
@@ -52,7 +52,7 @@ class Lessons:
     """Reads each reply's headers and tells the budget.
 
     Args:
-        limiter: The budget.
+        limiter: The budget; None if it cannot be taught.
         learned: Dimensions whose limits nobody gave, nor declined.
         given: Dimensions whose limits were given.
         intervals: Dimension to seconds, where the provider's headers mean
@@ -65,7 +65,7 @@ class Lessons:
 
     def __init__(
         self,
-        limiter: RateLimiter,
+        limiter: RateLimiter | None,
         *,
         learned: frozenset[str],
         given: frozenset[str],
@@ -131,13 +131,13 @@ class Lessons:
         Returns:
             What they say, empty when nobody needs to know.
         """
-        if not self._learned and self._looks_left <= 0:
+        if self._limiter is None or (not self._learned and self._looks_left <= 0):
             return {}
         if not any("ratelimit" in name for name in headers):
             return {}
         views = rate_limit_view(headers, now_epoch_s=time.time())
         for dimension in self._learned & views.keys():
-            self._learn_one(model, dimension, views[dimension])
+            self._learn_one(self._limiter, f"{dimension}{PER_MODEL}{model}", views[dimension])
         return views
 
     def watch(
@@ -145,6 +145,8 @@ class Lessons:
     ) -> None:
         """Look whether the provider gave back what the last call did not use."""
         if view is None or view.limit is None or view.remaining is None or cost is None:
+            return
+        if self._limiter is None:
             return
         sighting = Sighting(
             began_s=exchange.began_s,
@@ -167,8 +169,8 @@ class Lessons:
         # and what counts until the end is right for both.
         self._limiter.set_charge("usage")
 
-    def _learn_one(self, model: str, dimension: str, view: ServerView) -> None:
-        name = f"{dimension}@{model}"
+    def _learn_one(self, limiter: RateLimiter, name: str, view: ServerView) -> None:
+        dimension, _, model = name.partition(PER_MODEL)
         if view.limit is not None:
             rate = Rate(view.limit, self._interval_s(dimension, view))
             with self._lock:
@@ -178,14 +180,14 @@ class Lessons:
                 if name not in names:
                     self._by_model[model] = (*names, name)
             if is_new:
-                self._limiter.set_rates(name, [rate])
+                limiter.set_rates(name, [rate])
         known = self._rates.get(name)
         if known is not None and view.remaining is not None:
-            self._limiter.tighten(name, known.limit - view.remaining)
+            limiter.tighten(name, known.limit - view.remaining)
 
     def _interval_s(self, dimension: str, view: ServerView) -> float:
         return view.interval_s or self._intervals.get(dimension, MINUTE_S)
 
 
 def _plain_name(name: str) -> str:
-    return name.partition("@")[0]
+    return name.partition(PER_MODEL)[0]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from lionlite.service.address import Address
     from lionlite.service.providers import Provider
     from lionlite.service.reply import Reply
 
@@ -71,6 +72,12 @@ class Service:
         interval: What *max_tokens* and *max_requests* count in, in seconds.
         limits: Several budgets at once, such as {"requests": ["10/second",
             "500/minute"], "tokens": "90_000/minute"}; instead of the two above.
+        store: Where the budget is kept to be shared: "sqlite:///file.db" by the
+            processes of this machine, "redis://host:6379/0" by hosts; None =
+            each process has a budget of its own.
+        budget: Its name in the store; None = of the provider and its host.
+        on_store_down: "raise" a BudgetError, or go on with a "share" of the
+            limits until the store answers again.
         timeout: Total seconds from a call to its last byte, all waiting
             included. Not given: 600 s for each exchange, and the wait for the
             budget is bounded only by `deadline()`. None = likewise.
@@ -103,6 +110,9 @@ class Service:
         max_requests: int | UnsetType | None = UNSET,
         interval: float = 60,
         limits: Mapping[str, Any] | None = None,
+        store: str | None = None,
+        budget: str | None = None,
+        on_store_down: str = "raise",
         timeout: float | UnsetType | None = UNSET,
         max_retries: int = 2,
         max_concurrency: int | None = None,
@@ -120,31 +130,30 @@ class Service:
         self._timeout_s = checked_timeout(timeout)
         self._address = parse_base_url(chosen_base_url(provider, base_url))
         self._allow_http = allow_http
-        budget = budget_for(
-            provider,
-            BudgetArguments(max_requests, max_tokens, interval, limits, charge, max_concurrency),
+        asked = BudgetArguments(
+            max_requests=max_requests,
+            max_tokens=max_tokens,
+            interval=interval,
+            limits=limits,
+            charge=charge,
+            max_concurrency=max_concurrency,
+            store=store,
+            budget=budget,
+            on_store_down=on_store_down,
         )
-        self._delivery = Delivery(
-            provider=provider,
-            keys=keys,
-            heads=Heads(
-                self._address,
-                merged(env_headers(provider), checked_headers(headers, name="headers")),
-            ),
-            connections=Connections(self._address.origin),
-            limiter=budget.limiter,
-            estimator=Estimator(
-                encoding_name=checked_encoding_name(token_encoding_name) or provider.encoding_name,
-                may_download=not self._address.is_local,
-                is_charged_used=budget.is_charged_used,
-            ),
-            lessons=budget.lessons,
+        self._delivery = _delivery(
+            provider,
+            self._address,
+            keys,
+            asked,
+            headers=checked_headers(headers, name="headers"),
+            encoding_name=checked_encoding_name(token_encoding_name),
             policy=RetryPolicy(max_retries=checked_retries(max_retries)),
-            totals=Totals(),
         )
         # The last one is that of new calls. No lock: a fork would copy it held.
         self._tokens = deque([scope.CancelToken()])
-        self._is_known = False
+        # With a store, other services of the account are what it is for.
+        self._is_known = store is not None
 
     @property
     def provider_name(self) -> str:
@@ -261,3 +270,32 @@ class Service:
         if not self._is_known:
             self._is_known = True
             warn_of_second(self, host=self._address.host_header, key=key)
+
+
+def _delivery(
+    provider: Provider,
+    address: Address,
+    keys: KeySource,
+    asked: BudgetArguments,
+    *,
+    headers: Mapping[str, str],
+    encoding_name: str | None,
+    policy: RetryPolicy,
+) -> Delivery:
+    """Return the parts of a service, put together; all arguments are checked."""
+    kept = budget_for(provider, asked, host=address.host_header)
+    return Delivery(
+        provider=provider,
+        keys=keys,
+        heads=Heads(address, merged(env_headers(provider), headers)),
+        connections=Connections(address.origin),
+        limiter=kept.limiter,
+        estimator=Estimator(
+            encoding_name=encoding_name or provider.encoding_name,
+            may_download=not address.is_local,
+            is_charged_used=kept.is_charged_used,
+        ),
+        lessons=kept.lessons,
+        policy=policy,
+        totals=Totals(),
+    )

@@ -187,7 +187,7 @@ def test_a_pool_with_nothing_to_do_does_not_wait():
 
     pool.wait(low_water=-1)
     pool.wait_idle(WAIT_S)
-    pool.close()
+    pool.close(joins=True)
 
     assert pool.is_over()
 

@@ -32,7 +32,8 @@ def provider(monkeypatch: pytest.MonkeyPatch):
         yield provider
 
 
-def test_the_examples_run_from_top_to_bottom(provider):
+def test_the_examples_run_from_top_to_bottom(provider, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {"contexts": [{"x": 1, "y": -2}, {"x": -3, "y": 4}]}
     said = io.StringIO()
 
@@ -40,7 +41,7 @@ def test_the_examples_run_from_top_to_bottom(provider):
         for block in BLOCKS:
             exec(compile(block, "README.md", "exec"), names)
 
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     assert names["outs"] == [(str(3 * i), str(6 * i if i else 2)) for i in range(20)]
     assert "A large cat. stop 1 0.0" in said.getvalue()
     assert "[10.0, None, 5.0] {1: ZeroDivisionError" in said.getvalue()

@@ -1,0 +1,152 @@
+"""The threads of one process before a shared budget.
+
+Holds: `SharedDesk`: the line, of which the first asks the store, sleeps to the
+instant that the store named, and asks again. Does not hold: who is granted
+when (book.py), or the checks of what is asked for (limits/shared.py). Safe to
+share between threads; no lock is held while a store is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lionlite.exceptions import BudgetError, Cancelled
+from lionlite.limits import refusals
+from lionlite.limits.stores.book import LOOK, QUEUE, TRY
+from lionlite.limits.stores.holding import SharedReservation
+from lionlite.limits.stores.line import Line, Waiter
+from lionlite.limits.stores.till import TRIP_S
+from lionlite.scope import FOREVER_S, Scope, current
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lionlite.limits.rates import Limits
+    from lionlite.limits.stores.till import Till
+
+
+class SharedDesk:
+    """The one way to a shared budget.
+
+    Args:
+        till: This process's membership.
+        limits: The budget's, for messages.
+        max_concurrency: Calls of this process granted and not ended at one
+            time, None for any number.
+
+    Attributes:
+        line: The threads that wait.
+    """
+
+    def __init__(self, till: Till, limits: Limits, max_concurrency: int | None) -> None:
+        self.line = Line(max_concurrency)
+        self._till = till
+        self._limits = limits
+        self._max_concurrency = max_concurrency
+
+    def reserve(self, costs: Mapping[str, int]) -> SharedReservation:
+        """Wait for room for *costs*, and take it; see `SharedLimiter.reserve`."""
+        scope, waiter = current(), Waiter()
+        _check_cancelled(scope)
+        ticket, is_granted = self._till.ticket(), False
+        is_slow = self.line.join(waiter)
+        try:
+            with scope.woken_by(waiter.alarm.ring):
+                if is_slow and scope.left_s < FOREVER_S:
+                    self._refuse_hopeless(costs, scope)
+                self._wait(waiter, scope, costs, ticket)
+            is_granted = True
+        finally:
+            waited_s = self.line.leave(waiter, is_granted=is_granted)
+        return SharedReservation(self._till, self.line, ticket, costs, waited_s)
+
+    def try_reserve(self, costs: Mapping[str, int]) -> SharedReservation | None:
+        """Take room for *costs* if there is any; see `SharedLimiter.try_reserve`."""
+        scope = current()
+        _check_cancelled(scope)
+        if not self.line.try_permit():
+            return None
+        ticket, is_granted = self._till.ticket(), False
+        try:
+            is_granted = self._take(TRY, ticket, costs, scope)
+        except BaseException:
+            self._till.tell(lambda: ("leave", (ticket,)))
+            raise
+        finally:
+            if not is_granted:
+                self.line.end(is_news=False)
+        if not is_granted:
+            return None
+        self.line.note_grant()
+        return SharedReservation(self._till, self.line, ticket, costs, 0.0)
+
+    def _wait(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int], ticket: str) -> None:
+        """Return once *ticket* is granted; only the first in the line asks."""
+        has_asked, is_granted = False, False
+        try:
+            while True:
+                self._check(waiter, scope, costs)
+                nap_s = FOREVER_S
+                if self.line.is_turn_of(waiter):
+                    has_asked = True
+                    nap_s = self._ask(waiter, scope, costs, ticket)
+                    is_granted = nap_s < 0
+                if is_granted:
+                    return
+                waiter.alarm.wait(min(nap_s, scope.left_s))
+        finally:
+            if has_asked and not is_granted:
+                self._till.tell(lambda: ("leave", (ticket,)))
+
+    def _ask(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int], ticket: str) -> float:
+        """Return the seconds after which to ask again, negative once granted."""
+        left_s = scope.left_s
+        try:
+            verdict = self._till.take(QUEUE, ticket, self._till.terms.costs(costs), left_s)
+        except BudgetError as error:
+            # With less time the store may only have been slow for this one call.
+            if left_s >= TRIP_S:
+                text, is_retryable = str(error), error.retryable
+                self.line.fail(lambda: BudgetError(text, retryable=is_retryable))
+            raise
+        if verdict.status == "late":
+            raise self._late(costs, verdict.free_in_s, scope, waiter.waited_s)
+        if verdict.status == "granted":
+            return -1.0
+        self.line.told_to_wait(waiter, verdict.free_in_s)
+        return verdict.wait_s
+
+    def _check(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int]) -> None:
+        if waiter.failure is not None:
+            raise waiter.failure
+        _check_cancelled(scope)
+        if scope.left_s <= 0:
+            raise self._late(costs, waiter.free_in_s, scope, waiter.waited_s)
+
+    def _refuse_hopeless(self, costs: Mapping[str, int], scope: Scope) -> None:
+        """Raise if *costs* cannot fit before the deadline, whatever happens."""
+        self._take(LOOK, self._till.ticket(), costs, scope)
+
+    def _take(self, mode: int, ticket: str, costs: Mapping[str, int], scope: Scope) -> bool:
+        verdict = self._till.take(mode, ticket, self._till.terms.costs(costs), scope.left_s)
+        if verdict.status == "late":
+            raise self._late(costs, verdict.free_in_s, scope, 0.0)
+        return verdict.status == "granted"
+
+    def _late(
+        self, costs: Mapping[str, int], free_in_s: float, scope: Scope, waited_s: float
+    ) -> BudgetError:
+        return refusals.late(
+            costs,
+            self._limits,
+            free_in_s=free_in_s or None,
+            left_s=scope.left_s,
+            waited_s=waited_s,
+            max_concurrency=self._max_concurrency,
+        )
+
+
+def _check_cancelled(scope: Scope) -> None:
+    if scope.token is not None and scope.token.is_cancelled:
+        msg = "The call was cancelled before its budget was granted."
+        raise Cancelled(msg)

@@ -1,0 +1,143 @@
+"""The share of a shared budget that one call holds.
+
+Holds: `SharedReservation`, with the face of `limits.reservation.Reservation`.
+Does not hold: how it was granted (shared.py), or what it is charged (book.py).
+One thread has it at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from lionlite.limits.stores.line import Line
+    from lionlite.limits.stores.till import Till
+
+
+class SharedReservation:
+    """Capacity for one call, from its grant to its end.
+
+    As a context manager it cannot be forgotten: left without `settle`, it is
+    given back if nothing was sent, and charged its estimate otherwise. In a
+    forked child it does nothing: the call belongs to the parent.
+
+    Threads: one at a time. `sent`, `settle` and `cancel` tell the store, which
+    takes a second at most and never raises for a store that is down.
+    """
+
+    __slots__ = (
+        "_costs",
+        "_is_ended",
+        "_line",
+        "_pid",
+        "_replied_s",
+        "_sent_s",
+        "_till",
+        "ticket",
+        "waited_s",
+    )
+
+    def __init__(
+        self, till: Till, line: Line, ticket: str, costs: Mapping[str, int], waited_s: float
+    ) -> None:
+        self._till = till
+        self._line = line
+        self._costs = dict(costs)
+        self._pid = os.getpid()
+        self._sent_s: float | None = None
+        self._replied_s: float | None = None
+        self._is_ended = False
+        self.ticket = ticket
+        self.waited_s = waited_s
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """What was asked for, by dimension."""
+        return dict(self._costs)
+
+    def sent(self) -> None:
+        """Say that the last byte of the request has left.
+
+        Until then the charge cannot expire; from now on it expires one
+        interval after the request has surely arrived.
+        """
+        if self._sent_s is not None or self._is_over():
+            return
+        self._sent_s = sent_s = time.monotonic()
+        ticket = self.ticket
+        self._till.tell(lambda: ("sent", (ticket, _ago_us(sent_s))))
+
+    def replied(self) -> None:
+        """Say that the first byte of the reply is here: the request has arrived.
+
+        The store learns of it when the call ends.
+        """
+        if self._sent_s is not None and self._replied_s is None:
+            self._replied_s = time.monotonic()
+
+    def settle(self, actual: Mapping[str, int] | None = None) -> None:
+        """End the call, charged as the provider charges it.
+
+        Args:
+            actual: Units used, by dimension, such as `{"tokens": 812}`. A
+                dimension that is missing, or not a number >= 0, keeps its
+                estimate. None when nothing is known. A second call does
+                nothing.
+        """
+        if self._is_over():
+            return
+        self._is_ended = True
+        terms = self._till.terms
+        ticket, sent_s, replied_s = self.ticket, self._sent_s, self._replied_s
+        units = terms.usage(actual or {})
+        if replied_s is None and any(one >= 0 for one in units):
+            replied_s = time.monotonic()
+        self._till.tell(
+            lambda: ("settle", (ticket, _ago_us(sent_s), _ago_us(replied_s), units))
+        )
+        self._line.end(is_news=terms.charge != "estimate" or sent_s is None)
+
+    def cancel(self) -> None:
+        """End a call of which nothing went on the wire: all is given back.
+
+        After `sent` it is a `settle` without usage: what left may be charged.
+        """
+        if self._sent_s is not None:
+            self.settle()
+        elif not self._is_over():
+            self._is_ended = True
+            ticket = self.ticket
+            self._till.tell(lambda: ("leave", (ticket,)))
+            self._line.end(is_news=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.cancel()
+
+    def __repr__(self) -> str:
+        state = "ended" if self._is_ended else "pending" if self._sent_s is None else "sent"
+        return f"<SharedReservation {self._costs} {state}>"
+
+    def _is_over(self) -> bool:
+        return self._is_ended or self._pid != os.getpid()
+
+
+def _ago_us(instant_s: float | None) -> int:
+    """Return how long ago that was, rounded down; -1 for never.
+
+    Down is up for the stamp that the store makes of it.
+    """
+    return -1 if instant_s is None else max(0, int((time.monotonic() - instant_s) * 1e6))
+
