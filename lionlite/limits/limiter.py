@@ -238,7 +238,7 @@ class RateLimiter:
     def __reduce__(self) -> NoReturn:
         msg = (
             "A budget in memory cannot go to another process: each would have the whole of it. "
-            "Build the service in the other process, with its own share of the limits."
+            'Build the service there, and share one budget with store="sqlite:///budget.db".'
         )
         raise ConfigError(msg)
 
@@ -282,7 +282,7 @@ class RateLimiter:
         if self.desk.budget.ledger.windows:
             _logger.warning(
                 "This process was forked: it and its parent each have the whole budget now. "
-                "Give each process its share with max_requests= and max_tokens=."
+                'Share one with store="sqlite:///budget.db", or give each process its share.'
             )
 
 

@@ -257,7 +257,8 @@ class Service:
     def __reduce__(self) -> NoReturn:
         msg = (
             "A Service does not pickle: its budget counts for one process, and its key stays "
-            "there. Make the service in the process that uses it."
+            "there. Make the service in the process that uses it; store='sqlite:///budget.db' "
+            "shares one budget between them."
         )
         raise ConfigError(msg)
 
