@@ -183,11 +183,14 @@ def too_late(phase: str) -> DeadlineExceeded:
 @contextmanager
 def entered(scope: Scope) -> Iterator[Scope]:
     """Make *scope* the scope of the code inside the `with`."""
-    before = _current.set(scope)
+    before = _current.get()
     try:
+        _current.set(scope)
         yield scope
     finally:
-        _current.reset(before)
+        # Not where it is not ours: a generator may be closed in another context.
+        if _current.get() is scope:
+            _current.set(before)
 
 
 @contextmanager

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
-
-import pytest
-
-from lionlite.calls import engine
-from lionlite.calls.family import icall, lcall
-from lionlite.exceptions import Interrupted
-from lionlite.scope import Scope, current
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 20  # only a failing test waits so long
-ROUNDS = 150
 
 PREAMBLE = """
     import os, signal, sys, threading, time
@@ -233,103 +223,3 @@ def test_a_program_that_is_stuck_at_exit_ends_with_another_ctrl_c():
     child.interrupt()
 
     assert child.end()[2] == 0
-
-
-class Surprise:
-    """Raises KeyboardInterrupt in the main thread at some instant inside the `with`.
-
-    By a signal and a thread of its own: pytest-timeout uses the alarm.
-    """
-
-    def __init__(self, seconds):
-        self.is_over = threading.Event()
-        self.thread = threading.Thread(target=self.send, args=(seconds, threading.get_ident()))
-
-    def send(self, seconds, target):
-        if not self.is_over.wait(seconds):
-            signal.pthread_kill(target, signal.SIGUSR1)
-
-    def __enter__(self):
-        self.before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
-        self.thread.start()
-
-    def __exit__(self, *_):
-        self.is_over.set()
-        self.thread.join()
-        signal.signal(signal.SIGUSR1, self.before)
-
-
-def remembering(ran):
-    def func(number):
-        ran.append(number)
-        return number
-
-    return func
-
-
-def surprised(work, seconds):
-    """Return what *work* raised when surprised, None if it came too late."""
-    try:
-        with Surprise(seconds):
-            work()
-    except KeyboardInterrupt as error:
-        return error
-    return None
-
-
-@pytest.fixture
-def _much_grace(monkeypatch):
-    """Wait for all items on a busy machine, so that the tests can count them."""
-    monkeypatch.setattr(engine, "GRACE_S", WAIT_S)
-
-
-needs_signals = pytest.mark.skipif(
-    not hasattr(signal, "pthread_kill") or "coverage" in sys.modules,
-    reason="needs POSIX signals, and coverage's own lock does not survive Ctrl-C",
-)
-
-
-@needs_signals
-@pytest.mark.usefixtures("_much_grace")
-def test_ctrl_c_at_any_instant_loses_nothing_of_lcall():
-    chance = random.Random(1)
-    caught = 0
-    for _ in range(ROUNDS):
-        ran = []
-
-        def work(ran=ran):
-            lcall(iter(range(2000)), remembering(ran), max_workers=4)
-
-        error = surprised(work, chance.uniform(0, 0.02))
-
-        # A plain KeyboardInterrupt came before the call or after it.
-        if isinstance(error, Interrupted):
-            caught += 1
-            assert [n for n in error.results if n is not None] == sorted(ran)
-
-    assert caught > ROUNDS // 10
-    assert current() == Scope()
-
-
-@needs_signals
-@pytest.mark.usefixtures("_much_grace")
-def test_ctrl_c_at_any_instant_neither_loses_nor_repeats_a_pair():
-    chance = random.Random(2)
-    caught = 0
-    for _ in range(ROUNDS):
-        ran, seen = [], []
-
-        def work(ran=ran, seen=seen):
-            pairs = icall(iter(range(1000)), remembering(ran), max_workers=4)
-            seen.extend(index for index, _ in pairs)
-
-        error = surprised(work, chance.uniform(0, 0.02))
-
-        assert len(set(seen)) == len(seen)
-        # A plain KeyboardInterrupt came while a pair was taken.
-        if isinstance(error, Interrupted):
-            caught += 1
-            assert sorted(seen) == sorted(ran)
-
-    assert caught > ROUNDS // 10
-    assert current() == Scope()

@@ -12,8 +12,6 @@ import pytest
 from lionlite.calls.family import icall, lcall
 from lionlite.exceptions import CallError, Interrupted
 
-pytestmark = pytest.mark.quick
-
 ROOT = Path(__file__).parents[2]
 
 

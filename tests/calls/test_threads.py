@@ -12,7 +12,7 @@ import pytest
 from lionlite.calls.engine import READ_AHEAD
 from lionlite.calls.family import icall, lcall
 from lionlite.calls.pool import Pool
-from lionlite.exceptions import CallError
+from lionlite.exceptions import CallError, Interrupted
 
 pytestmark = pytest.mark.quick
 
@@ -240,3 +240,18 @@ def test_a_call_that_gets_no_thread_says_so(monkeypatch):
         lcall(range(5), same)
 
     assert caught.value.results == [None]
+
+
+def test_ctrl_c_that_comes_out_of_a_thread_start_as_an_error_is_ctrl_c(monkeypatch):
+    """Seen in CPython: Condition.wait makes it "release unlocked lock"."""
+
+    def start(_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    with pytest.raises(Interrupted):
+        lcall(range(5), same)

@@ -201,3 +201,16 @@ def test_a_short_sleep_ends_by_itself():
 
     assert time.monotonic() - began_s >= 0.01
     assert scope.current() == Scope()
+
+
+def test_a_generator_closed_in_another_context_leaves_that_context_alone():
+    def inside():
+        with scope.deadline(5):
+            yield
+
+    suspended = inside()
+    contextvars.copy_context().run(next, suspended)
+    with scope.deadline(50) as outer:
+        suspended.close()
+
+        assert scope.current() is outer

@@ -41,7 +41,7 @@ further back in the queue, the less there is to look for."""
 LONGEST_RELOOK_US: Final = 1_000_000
 
 SOON_US: Final = 4_000
-"""How long to wait for one whose turn it is and who has yet to come."""
+"""How long to wait for each whose turn it is and who has yet to come."""
 
 GRACE_US: Final = 50_000
 """How late one in the queue may come before others pass; his place he keeps."""
@@ -296,7 +296,7 @@ class Book:
 
     def _nap(self, at: int, ahead: int) -> int:
         longest = min(RELOOK_US * (1 + ahead // 4), LONGEST_RELOOK_US)
-        return min(at - self._now, longest) if at > self._now else SOON_US
+        return min(at - self._now if at > self._now else SOON_US * max(1, ahead), longest)
 
     # The charges -----------------------------------------------------------------
 

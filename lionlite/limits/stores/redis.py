@@ -2,7 +2,8 @@
 
 Holds: `RedisStore`: one script for each trip; the one door to redis-py, which
 is loaded at the first trip. Does not hold: what a verb does (script.py). Time
-is the server's own. Safe to share between threads.
+is the server's own, whatever the hosts' clocks do; a server's clock that steps
+back stands still until it is past where it was. Safe to share between threads.
 """
 
 from __future__ import annotations

@@ -152,10 +152,8 @@ function verbs.take()
     end
   end
   local at = max(opens_at, due(with_all(ahead, costs)))
-  local wait = SOON
-  if at > now then
-    wait = min(at - now, RELOOK * (1 + floor(#ahead / 4)), LONGEST_RELOOK)
-  end
+  local wait = at > now and at - now or SOON * max(1, #ahead)
+  wait = min(wait, RELOOK * (1 + floor(#ahead / 4)), LONGEST_RELOOK)
   if mode == QUEUE then h.tickets[mine] = {name = ticket, come_by = now + wait, costs = costs} end
   return answer('wait', wait, (at > now and at < NEVER) and at - now or 0)
 end

@@ -3,7 +3,9 @@
 Holds: `SqliteStore`: one transaction for each trip. Does not hold: what a
 verb does (book.py), or the rows' form (rows.py). Time is the machine's, since
 it was started: a wall clock that steps changes nothing. Safe to share between
-threads and, through the file, between processes; not on a network drive.
+threads and, through the file, between processes; not on a network drive. A
+process that is stopped in the middle of a trip (a fraction of a millisecond)
+keeps the lock of the file until it goes on, and the others get typed errors.
 """
 
 from __future__ import annotations
