@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
+from lionlite.arguments import nearest
 from lionlite.calls.engine import Engine, OnError, Options
 from lionlite.exceptions import ConfigError
 
@@ -108,57 +108,8 @@ def lcall(
     return _in_order(Engine(items, func, options, is_eager=False))
 
 
-@overload
-def alcall(
-    items: Iterable[T],
-    func: Callable[[T], R],
-    *,
-    max_workers: int = ...,
-    on_error: Raising = ...,
-    progress: bool | Show = ...,
-) -> list[R]: ...
-@overload
-def alcall(
-    items: Iterable[T],
-    func: Callable[[T], R],
-    *,
-    max_workers: int = ...,
-    on_error: Returning,
-    progress: bool | Show = ...,
-) -> list[R | BaseException]: ...
-def alcall(
-    items: Iterable[T],
-    func: Callable[[T], R],
-    *,
-    max_workers: int = DEFAULT_WORKERS,
-    on_error: OnError = "stop",
-    progress: bool | Show = False,
-    **extra: Never,
-) -> list[R] | list[R | BaseException]:
-    """Do what `lcall` does, under the name it had where it was awaited.
-
-    Args:
-        items: As for `lcall`.
-        func: As for `lcall`; a plain function, since nothing is awaited.
-        max_workers: As for `lcall`.
-        on_error: As for `lcall`.
-        progress: As for `lcall`.
-        **extra: None is taken, as for `lcall`.
-
-    Returns:
-        One value per item, in the order of *items*.
-
-    Raises:
-        ConfigError: An argument is wrong; nothing was called.
-        CallError: Items failed, or reading *items* did.
-        Interrupted: Ctrl-C, or KeyboardInterrupt raised by *func*.
-        Cancelled: The scope around the call was cancelled.
-
-    Threads: safe anywhere. Ctrl-C reaches the main thread only.
-    """
-    _check("alcall", func, extra)
-    options = _options(max_workers, on_error, progress)
-    return _in_order(Engine(items, func, options, is_eager=False))
+alcall = lcall
+"""LionAGI's second name for it, from when it was awaited."""
 
 
 @overload
@@ -295,9 +246,8 @@ def _is_async(func: object) -> bool:
 
 
 def _not_ours(name: str, given: str) -> str:
-    near = get_close_matches(given, ("max_workers", "on_error", "progress"), n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = nearest(given, ("max_workers", "on_error", "progress"))
     return (
-        f"{name}() takes no argument {given!r}.{hint} Arguments for the function go through "
+        f"{name}() has no argument {given!r}: {hint} Arguments for the function go through "
         f"functools.partial: {name}(items, functools.partial(func, {given}=...))."
     )
