@@ -17,7 +17,11 @@ def main():
     threads = int(sys.argv[2]) if len(sys.argv) > 2 else 64
     settings = Settings(max_requests=10**9, max_tokens=10**12, interval_s=60, latency_s=0)
     with child_provider(settings) as base_url, ll.Services.Compatible(
-        base_url=base_url, model="calculator", max_requests=10**9
+        base_url=base_url,
+        model="calculator",
+        token_encoding_name="estimate",
+        max_requests=10**9,
+        max_tokens=10**12,
     ) as service:
 
         def chat(number):
