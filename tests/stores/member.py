@@ -119,7 +119,7 @@ def saturate(options):
     together.wait()
     time.sleep(options["seconds"])
     limiter.close()
-    time.sleep(0.5)
+    time.sleep(0.2)
     return {"sent_s": sent_s, "statuses": statuses, "errors": errors}
 
 

@@ -113,7 +113,7 @@ def test_the_share_lasts_as_long_as_the_store_is_down(members, redis_server):
     limiter = members({"requests": [Rate(100, 0.1)]})
     call(limiter, requests=1)
     redis_server.stop()
-    until_s = time.monotonic() + 1.5
+    until_s = time.monotonic() + 1.2
 
     calls = 0
     while time.monotonic() < until_s:

@@ -67,7 +67,7 @@ def waiting(limiter, count):
     while limiter.stats().waiting < count:
         assert time.monotonic() < until_s
         time.sleep(0.005)
-    time.sleep(0.05)
+    time.sleep(0.03)
 
 
 # All or none -------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from lionlite.limits.rates import Rate
 from lionlite.limits.shared import SharedLimiter
 from lionlite.limits.stores.opening import open_store
 
+pytest.importorskip("redis")
+
 pytestmark = pytest.mark.quick
 
 

@@ -127,9 +127,9 @@ def check(results, report, *, requests, interval_s):
 
 
 def test_four_processes_keep_one_limit_and_share_it_fairly(store_url):
-    results, report = saturated(store_url, interval_s=1.5, windows=2.7)
+    results, report = saturated(store_url, interval_s=1.2, windows=2.7)
 
-    check(results, report, requests=60, interval_s=1.5)
+    check(results, report, requests=60, interval_s=1.2)
     # The server may be kept from reading for longer than the guard of 20 ms.
     assert report["refused_429"] <= report["accepted"] / 20
 
@@ -150,7 +150,7 @@ def test_four_processes_meet_no_429_in_windows_of_five_seconds(store_url, charge
 def test_a_holder_that_is_killed_frees_its_room_with_its_lease(shared, store_url):
     name, limits = fresh_name(), {"requests": [[3, 0.3]]}
     with members(
-        1, work="hold", store=store_url, budget=name, limits=limits, lease_s=1.5
+        1, work="hold", store=store_url, budget=name, limits=limits, lease_s=1.0
     ) as (holder,):
         held_s = time.monotonic()
         limiter = shared(name, requests=[Rate(3, 0.3)])

@@ -23,7 +23,7 @@ LIMITS = {
 }
 
 STEPS = 60
-SCRIPTS = 6  # of each kind
+SCRIPTS = 4  # of each kind
 
 VERBS = ["take"] * 6 + ["sent", "settle"] * 3 + ["leave", "pause", "refuse", "stats", "enter"]
 

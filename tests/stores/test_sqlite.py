@@ -101,7 +101,7 @@ def test_a_rate_has_a_bounded_number_of_rows(path):
     asker = asker_at(path, clock, limit=9**9)
     asker.enter("e")
 
-    for number in range(1_500):
+    for number in range(1_200):
         clock.now += 1_000
         asker.do("take", TRY, f"a.{number}", 10**6, -1, (1,))
         asker.do("settle", f"a.{number}", 0, 0, (1,))

@@ -119,7 +119,8 @@ def _script(url: str, patience_s: float) -> Any:
 def _words(deed: Deed, now: Word) -> Iterator[Word]:
     """Yield what the script reads, in its order."""
     yield from (deed.verb, now, deed.epoch, deed.version)
-    yield from _terms(deed.terms)
+    if deed.verb == "enter":
+        yield from _terms(deed.terms)
     for arg in deed.args:
         if isinstance(arg, tuple):
             yield from arg

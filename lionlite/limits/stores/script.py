@@ -3,8 +3,8 @@
 Holds: `SCRIPT`, which says what book.py says, line by line; a test holds the
 two together. Does not hold: its rules (script_rules.py), or the trip (redis.py). A budget is one
 hash, so that it expires, is evicted or is deleted as a whole: its head in
-field "h", the units of slot n of rate i in "s<i>:<n>", an open call in
-"e:<ticket>". Constant, so safe to share.
+field "h", its terms in "t", the units of slot n of rate i in "s<i>:<n>", an
+open call in "e:<ticket>". Constant, so safe to share.
 """
 
 from __future__ import annotations
@@ -51,20 +51,6 @@ local function number() return tonumber(word()) end
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 
 local verb, given_now, epoch, version = word(), word(), word(), number()
-local charge, base_guard = word(), number()
-local rates, longest, shortest = {}, 0, 0
-for i = 1, number() do
-  local rate = {limit = number(), interval = number(), width = number()}
-  rate.on_arrival, rate.is_requests = number() == 1, number() == 1
-  longest = max(longest, rate.interval)
-  shortest = shortest == 0 and rate.interval or min(shortest, rate.interval)
-  rates[i] = rate
-end
-local function vector()
-  local units = {}
-  for i = 1, #rates do units[i] = number() end
-  return units
-end
 
 -- The server's own time: the clocks of the hosts do not matter.
 local now = tonumber(given_now)
@@ -73,28 +59,44 @@ if not now then
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
-local h = redis.call('HGET', key, 'h')
-h = h and cmsgpack.unpack(h)
-if not h then
-  if verb ~= 'enter' then return 'lost' end
-  h = {text = text, epoch = words[place + 1], version = 0, replaces = '', now = 0, granted = 0,
-       widened = 1, next_lease = NEVER, keep_until = 0, used = {}, first = {}, last = {},
-       valve = {state = OPEN, at = 0, grants = 0, probe = '', refusals = 0, refused_at = -1},
-       tickets = {}, holders = {}}
-  for i = 1, #rates do h.used[i], h.first[i], h.last[i] = 0, 0, -1 end
+local found = redis.call('HMGET', key, 'h', 't')
+local h, terms = found[1] and cmsgpack.unpack(found[1]), found[2] and cmsgpack.unpack(found[2])
+if verb == 'enter' then
+  if h and h.text ~= text then return 'differs ' .. h.text end
+  terms = {charge = word(), guard = number(), longest = 0, shortest = 0, rates = {}}
+  for i = 1, number() do
+    local rate = {limit = number(), interval = number(), width = number()}
+    rate.on_arrival, rate.is_requests = number() == 1, number() == 1
+    terms.longest = max(terms.longest, rate.interval)
+    terms.shortest = i == 1 and rate.interval or min(terms.shortest, rate.interval)
+    terms.rates[i] = rate
+  end
+  redis.call('HSET', key, 't', cmsgpack.pack(terms))
+  if not h then
+    h = {text = text, epoch = words[place + 1], version = 0, replaces = '', now = 0, granted = 0,
+         widened = 1, next_lease = NEVER, keep_until = 0, used = {}, first = {}, last = {},
+         valve = {state = OPEN, at = 0, grants = 0, probe = '', refusals = 0, refused_at = -1},
+         tickets = {}, holders = {}}
+    for i = 1, #terms.rates do h.used[i], h.first[i], h.last[i] = 0, 0, -1 end
+  end
+elseif not h or h.text ~= text or h.epoch ~= epoch or h.version < version then
+  return 'lost'
 end
-if h.text ~= text then return verb == 'enter' and 'differs ' .. h.text or 'lost' end
-if verb ~= 'enter' and (h.epoch ~= epoch or h.version < version) then return 'lost' end
 h.now = max(h.now, now)
 now = h.now
-local used, valve = h.used, h.valve
+local used, valve, rates, charge = h.used, h.valve, terms.rates, terms.charge
+local function vector()
+  local units = {}
+  for i = 1, #rates do units[i] = number() end
+  return units
+end
 """
 
-_VERBS: Final = r"""
+_NOTES: Final = r"""
 local function answer(status, wait, free)
   local processes = 0
   for _ in pairs(h.holders) do processes = processes + 1 end
-  h.keep_until = max(h.keep_until, now + longest + KEEP)
+  h.keep_until = max(h.keep_until, now + terms.longest + KEEP)
   redis.call('HSET', key, 'h', cmsgpack.pack(h))
   redis.call('PEXPIRE', key, ceil((h.keep_until - now) / 1000))
   local told = {status, h.epoch}
@@ -104,20 +106,18 @@ local function answer(status, wait, free)
   return table.concat(told, ' ')
 end
 
-local function grant(ticket, lease_us, costs)
-  local lease = now + lease_us
-  leave_queue(ticket)
-  for i = 1, #rates do used[i] = used[i] + costs[i] end
-  put(ticket, {stamp = -1, lease = lease, granted_at = now, costs = costs})
-  h.granted = h.granted + 1
-  h.next_lease = min(h.next_lease, lease)
-  h.keep_until = max(h.keep_until, lease + longest + KEEP)
-  passed(ticket)
+-- What time does.
+h.version = h.version + 1
+for i = 1, #rates do used[i] = used[i] - drop_before(i, first_live(i)) end
+if now >= h.next_lease then lapse() end
+for n = #h.tickets, 1, -1 do
+  if h.tickets[n].come_by + GONE < now then table.remove(h.tickets, n) end
+end
+for name, at in pairs(h.holders) do
+  if at + HOLDER < now then h.holders[name] = nil end
 end
 
-local verbs = {}
-
-function verbs.enter()
+if verb == 'enter' then
   local fresh, known, seen, lost, owed = word(), word(), number(), vector(), vector()
   local is_lost = known ~= h.epoch or seen >= h.version
   if known ~= '' and is_lost and known ~= h.replaces then
@@ -128,37 +128,7 @@ function verbs.enter()
   return answer('entered')
 end
 
-function verbs.take()
-  local mode, ticket, lease_us, left, costs = number(), word(), number(), number(), vector()
-  if entry_of(ticket) then return answer('granted') end
-  local mine, ahead = place_of(ticket), {}
-  for n = 1, mine - 1 do
-    if h.tickets[n].come_by + GRACE >= now then ahead[#ahead + 1] = h.tickets[n] end
-  end
-  local opens_at = next_at()
-  if mode ~= LOOK then
-    h.holders[string.match(ticket, '^[^.]*')] = now
-    if opens_at <= now and due(costs) == 0
-        and (#ahead == 0 or passes(ahead[1].costs, costs)) then
-      grant(ticket, lease_us, costs)
-      return answer('granted')
-    end
-  end
-  if left >= 0 then
-    local at_best = soonest(costs)
-    if at_best - now > left then
-      leave_queue(ticket)
-      return answer('late', 0, at_best - now)
-    end
-  end
-  local at = max(opens_at, due(with_all(ahead, costs)))
-  local wait = at > now and at - now or SOON * max(1, #ahead)
-  wait = min(wait, RELOOK * (1 + floor(#ahead / 4)), LONGEST_RELOOK)
-  if mode == QUEUE then h.tickets[mine] = {name = ticket, come_by = now + wait, costs = costs} end
-  return answer('wait', wait, (at > now and at < NEVER) and at - now or 0)
-end
-
-function verbs.leave()
+if verb == 'leave' then
   local ticket = word()
   leave_queue(ticket)
   local entry = entry_of(ticket)
@@ -170,7 +140,7 @@ function verbs.leave()
   return answer('done')
 end
 
-function verbs.sent()
+if verb == 'sent' then
   local ticket, ago = word(), number()
   local entry = entry_of(ticket)
   if entry and entry.stamp < 0 then
@@ -181,7 +151,7 @@ function verbs.sent()
   return answer('done')
 end
 
-function verbs.settle()
+if verb == 'settle' then
   local ticket, sent, replied, actual = word(), number(), number(), vector()
   local entry = entry_of(ticket)
   if not entry then return answer('done') end
@@ -205,12 +175,12 @@ function verbs.settle()
   return answer('done')
 end
 
-function verbs.pause()
+if verb == 'pause' then
   pause(number())
   return answer('done')
 end
 
-function verbs.refuse()
+if verb == 'refuse' then
   local ticket, retry_us = word(), number()
   local entry = entry_of(ticket)
   local is_news = refused(entry and entry.granted_at or NEVER, retry_us)
@@ -224,24 +194,55 @@ function verbs.refuse()
   return answer('done')
 end
 
-function verbs.stats()
+if verb == 'stats' then
   return answer('done', max(0, paused_until() - now), guard())
 end
-
--- What time does.
-h.version = h.version + 1
-for i = 1, #rates do used[i] = used[i] - drop_before(i, first_live(i)) end
-if now >= h.next_lease then lapse() end
-for n = #h.tickets, 1, -1 do
-  if h.tickets[n].come_by + GONE < now then table.remove(h.tickets, n) end
-end
-for name, at in pairs(h.holders) do
-  if at + HOLDER < now then h.holders[name] = nil end
-end
-return verbs[verb]()
 """
 
-SCRIPT: Final = f"{_HEADER}{_READING}{SHELF}{VALVE}{CHARGES}{FITTING}{_VERBS}"
+_TAKE: Final = r"""
+local function grant(ticket, lease_us, costs)
+  local lease = now + lease_us
+  leave_queue(ticket)
+  for i = 1, #rates do used[i] = used[i] + costs[i] end
+  put(ticket, {stamp = -1, lease = lease, granted_at = now, costs = costs})
+  h.granted = h.granted + 1
+  h.next_lease = min(h.next_lease, lease)
+  h.keep_until = max(h.keep_until, lease + terms.longest + KEEP)
+  passed(ticket)
+end
+
+-- All other verbs are done by now.
+local mode, ticket, lease_us, left, costs = number(), word(), number(), number(), vector()
+if entry_of(ticket) then return answer('granted') end
+local mine, ahead = place_of(ticket), {}
+for n = 1, mine - 1 do
+  if h.tickets[n].come_by + GRACE >= now then ahead[#ahead + 1] = h.tickets[n] end
+end
+local opens_at = next_at()
+if mode ~= LOOK then
+  h.holders[string.match(ticket, '^[^.]*')] = now
+  if opens_at <= now and due(costs) == 0
+      and (#ahead == 0 or passes(ahead[1].costs, costs)) then
+    grant(ticket, lease_us, costs)
+    return answer('granted')
+  end
+end
+if left >= 0 then
+  local at_best = soonest(costs)
+  if at_best - now > left then
+    leave_queue(ticket)
+    return answer('late', 0, at_best - now)
+  end
+end
+local at = max(opens_at, due(with_all(ahead, costs)))
+local wait = at > now and at - now or SOON * max(1, #ahead)
+wait = min(wait, RELOOK * (1 + floor(#ahead / 4)), LONGEST_RELOOK)
+if mode == QUEUE then h.tickets[mine] = {name = ticket, come_by = now + wait, costs = costs} end
+return answer('wait', wait, (at > now and at < NEVER) and at - now or 0)
+"""
+
+SCRIPT: Final = f"{_HEADER}{_READING}{SHELF}{VALVE}{CHARGES}{_NOTES}{FITTING}{_TAKE}"
 """One verb on the budget of KEYS[1]. ARGV: the terms in words; then the verb, the
-instant, what was seen, the terms and the arguments with blanks between, "-" for
-what is empty. One string each way: redis-py takes microseconds for each word."""
+instant, what was seen and the arguments with blanks between, "-" for what is empty;
+"enter" has the terms in numbers before its arguments. One string each way:
+redis-py takes microseconds for each word."""

@@ -132,7 +132,7 @@ end
 
 CHARGES: Final = r"""
 local function guard()
-  return max(base_guard, min(base_guard * h.widened, floor(shortest / 10), WIDEST_GUARD))
+  return max(terms.guard, min(terms.guard * h.widened, floor(terms.shortest / 10), WIDEST_GUARD))
 end
 
 local function stamp(i, units, at)
