@@ -572,5 +572,5 @@ def test_limits_that_are_no_mapping_are_refused(limits):
 
 
 def test_pickling_a_budget_names_the_cure():
-    with pytest.raises(ConfigError, match="Build the service there, and share one budget with store="):
+    with pytest.raises(ConfigError, match="Build the service there, and share one budget"):
         pickle.dumps(tokens(10, 60))
