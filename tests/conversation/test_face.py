@@ -22,7 +22,9 @@ def test_every_name_can_be_had(name):
     value = lionlite.__getattr__(name)
 
     assert getattr(lionlite, name) is value
-    assert value.__name__.removeprefix("lionlite.") == name
+    # Two names for one function.
+    own_name = "lcall" if name == "alcall" else name
+    assert value.__name__.removeprefix("lionlite.") == own_name
 
 
 def test_a_star_brings_every_name():
