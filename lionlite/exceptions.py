@@ -18,11 +18,13 @@
     │   │   ├── QuotaExhausted               402, or 429 that means "no credit" (fatal)
     │   │   └── ServerError                  5xx and 408 (retryable)
     │   └── ResponseError                    2xx that is not what the protocol promises
-    │       └── ResponseTooLarge                 past a cap on head or body
+    │       ├── ResponseTooLarge                 past a cap on head, line or body
+    │       └── StreamTruncated                  a stream that stopped before its end
     ├── OutputError                      refusal, nothing said: .reason .text .reply
     ├── CallError                        lcall and its family: .results .failed
+    ├── CheckpointError                  a checkpoint file that fails: .results .failed
     └── Cancelled                        the scope around the call was cancelled
-    Interrupted (KeyboardInterrupt)      Ctrl-C, with .results .failed
+    Interrupted (KeyboardInterrupt)      Ctrl-C, with .results .failed .run
 
 Holds: the tree and the facts that each error carries. Does not hold: the
 decision whether to retry (service/retry.py), nor any reading of replies.
@@ -48,6 +50,7 @@ class Facts(TypedDict, total=False):
     retry_after_s: float | None
     request_id: str | None
     status: int | None
+    partial: str
 
 
 class LionError(Exception):
@@ -62,6 +65,7 @@ class LionError(Exception):
         retry_after_s: Seconds after which a retry makes sense, None if unknown.
         request_id: The provider's name for the request, None if it gave none.
         status: The HTTP status of the reply, None if there was no reply.
+        partial: What a stream had said before it failed, "" otherwise.
     """
 
     retryable: bool = False
@@ -77,6 +81,7 @@ class LionError(Exception):
         self.retry_after_s = facts.pop("retry_after_s", None)
         self.request_id = facts.pop("request_id", None)
         self.status = facts.pop("status", None)
+        self.partial = facts.pop("partial", "")
         if facts:
             msg = f"{cls.__name__} takes no {', '.join(sorted(facts))}"
             raise TypeError(msg)
@@ -223,9 +228,13 @@ class ResponseError(ServiceError):
 
 
 class ResponseTooLarge(ResponseError):  # noqa: N818 - the design's name
-    """The reply passed the cap on its head or its body."""
+    """The reply passed the cap on its head, a line or its body."""
 
     retryable = False
+
+
+class StreamTruncated(ResponseError):  # noqa: N818 - the design's name
+    """A stream stopped before the model's answer was complete; see `.partial`."""
 
 
 class OutputError(LionError):
@@ -274,6 +283,30 @@ class CallError(LionError):
         self.failed = dict(failed or {})
 
 
+class CheckpointError(LionError):
+    """A checkpoint cannot be opened, read or written; everything finished is here.
+
+    Attributes:
+        results: One place per item pulled, in input order: its value, or None
+            where the item failed or never ran; empty if none was started.
+        failed: The index of each failed item and its error.
+    """
+
+    fatal = True
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        results: Sequence[Any] = (),
+        failed: Mapping[int, BaseException] | None = None,
+        **facts: Unpack[Facts],
+    ) -> None:
+        super().__init__(message, **facts)
+        self.results = list(results)
+        self.failed = dict(failed or {})
+
+
 class Cancelled(LionError):  # noqa: N818 - the design's name
     """The scope around the call was cancelled."""
 
@@ -285,6 +318,7 @@ class Interrupted(KeyboardInterrupt):
         results: One place per item pulled, in input order: its value, or None
             where the item failed or did not finish.
         failed: The index of each failed item and its error.
+        run: The `Run` so far, None where there is none.
     """
 
     def __init__(
@@ -293,7 +327,9 @@ class Interrupted(KeyboardInterrupt):
         *,
         results: Sequence[Any] = (),
         failed: Mapping[int, BaseException] | None = None,
+        run: Any = None,
     ) -> None:
         super().__init__(message)
         self.results = list(results)
         self.failed = dict(failed or {})
+        self.run = run

@@ -52,6 +52,11 @@ class CallRecord:
         waited_s: Seconds spent waiting for the budget.
         elapsed_s: Seconds from the call to its end, all waiting included.
         usage: What the provider counted, None if it said nothing.
+        cost: In US dollars, None if the provider does not say.
+        answered_by: The model that answered, as the provider names it.
+        finish_reason: Why the answer ended, None if the provider does not say.
+        is_replayed: Whether the answer was taken from a checkpoint; then the
+            other facts are those of the call that was paid for.
         request_id: The provider's name for the last request.
         error: The class name of the error it ended with, None if it did not.
     """
@@ -62,5 +67,9 @@ class CallRecord:
     waited_s: float = 0.0
     elapsed_s: float = 0.0
     usage: Usage | None = None
+    cost: float | None = None
+    answered_by: str = ""
+    finish_reason: str | None = None
+    is_replayed: bool = False
     request_id: str | None = None
     error: str | None = None

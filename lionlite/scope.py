@@ -1,9 +1,10 @@
-"""What this piece of work may still do: how long, and whether it was cancelled.
+"""What this piece of work may still do, and who wants to know of it.
 
 Holds: the scope of the running code, in a context variable: one absolute
-instant on `time.monotonic` (the soonest of all around it) and the tokens by
-which it can be cancelled; `sleep` and `check`, which obey both. Does not hold:
-what is waited for (limits/, service/, conversation/, calls/ do), nor threads.
+instant on `time.monotonic` (the soonest of all around it), the tokens by which
+it can be cancelled, and the `Work` that it is part of; `sleep` and `check`,
+which obey the first two. Does not hold: what is waited for (limits/, service/,
+conversation/, calls/ do), what a run makes of its work (calls/), nor threads.
 Safe to share between threads; carried into a thread by copying its context.
 """
 
@@ -16,7 +17,7 @@ import time
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
 
@@ -27,7 +28,58 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from lionlite.records import CallRecord
+
 FOREVER_S = math.inf
+
+Waiting = Literal["budget", "reply"]
+"""What a chat can wait for: its share of the budget, or the provider."""
+
+
+class RememberedChat(Protocol):
+    """One chat of an item, as its run remembers it."""
+
+    @property
+    def reply(self) -> bytes | None:
+        """What an earlier run kept for it, None if it must be sent."""
+
+    @property
+    def name(self) -> str:
+        """The same for the same chat in every run: letters, digits, "-", "_", at most 200."""
+
+    def keep(self, reply: bytes) -> None:
+        """Keep *reply*; when this returns, no kill can lose it. Never raises."""
+
+
+class Work(Protocol):
+    """The item of a run that the running code is part of.
+
+    A run (calls/) puts it into the scope of each item; whoever does the work
+    (service/) tells it. An item may use threads: every method may be called in
+    any of them, must not block on anything but a disk, and must not raise.
+    """
+
+    @property
+    def remembers(self) -> bool:
+        """Whether finished chats are kept, so that `chat` is of use."""
+
+    def chat(self, request: bytes) -> RememberedChat:
+        """Return what is remembered of this chat, and count it.
+
+        Args:
+            request: What tells it from other chats: a hash of where it goes
+                and of all that is asked. The n-th chat of an item with the
+                same request is the n-th one kept for it.
+        """
+
+    def waits(self, what: Waiting) -> None:
+        """Note that a chat begins to wait; `goes_on` will follow."""
+
+    def goes_on(self, what: Waiting) -> None:
+        """Note that a wait is over, however it ended."""
+
+    def ended(self, record: CallRecord) -> None:
+        """Note that a chat ended, well or not."""
 
 
 class CancelToken:
@@ -124,10 +176,12 @@ class Scope:
         ends_at_s: The instant on `time.monotonic` at which it must have
             ended, in seconds; infinite when nothing bounds it.
         token: By which it can be cancelled, None when nothing can.
+        work: The item of a run that it is part of, None outside of runs.
     """
 
     ends_at_s: float = FOREVER_S
     token: CancelToken | None = None
+    work: Work | None = None
 
     @property
     def tokens(self) -> tuple[CancelToken, ...]:

@@ -25,6 +25,7 @@ FACTS = {
     "retry_after_s": 20.0,
     "request_id": "req_1",
     "status": 503,
+    "partial": "half a",
 }
 OWN = {
     "dimension": "tokens",
@@ -38,6 +39,7 @@ OWN = {
     "reply": {"choices": []},
     "results": [1, None],
     "failed": {1: "the error of item 1"},
+    "run": {"outcomes": 2},
 }
 
 

@@ -19,10 +19,10 @@ PACKAGE = Path(lionlite.__file__).parent
 FLOORS = {
     "exceptions": 0,
     "jsontext": 0,
+    "records": 0,
     "unset": 0,
     "arguments": 1,
     "locks": 1,
-    "records": 1,
     "scope": 1,
     "calls": 2,
     "limits": 2,
