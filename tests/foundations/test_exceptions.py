@@ -82,12 +82,14 @@ def test_which_errors_a_retry_may_cure():
         "RateLimitError",
         "ResponseError",
         "ServerError",
+        "StreamTruncated",
     }
 
 
 def test_which_errors_stop_a_run_over_many_items():
     assert names_where("fatal") == {
         "AuthenticationError",
+        "CheckpointError",
         "NotFoundError",
         "PermissionDeniedError",
         "QuotaExhausted",
