@@ -43,17 +43,18 @@ def refuse_unknown(names: Iterable[str], known: Collection[str], *, where: str) 
 def keywords_checked(function: Callable[P, R]) -> Callable[P, R]:
     """Return *function*, refusing unknown keywords with a `ConfigError`."""
     parameters = inspect.signature(function).parameters
-    known = [
+    known = {
         name
         for name, parameter in parameters.items()
         if name != "self" and parameter.kind is not parameter.POSITIONAL_ONLY
-    ]
+    }
     where = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            refuse_unknown(kwargs, known, where=f"{where}()")
+            if not known >= kwargs.keys():
+                refuse_unknown(kwargs, known, where=f"{where}()")
             return function(*args, **kwargs)
         finally:
             # One of them may be an API key, and tracebacks may show locals.

@@ -27,6 +27,7 @@ MAX_DEPTH = 100
 
 # Decimal as a number: 1.10 stays 1.10, while msgspec's default is a string.
 _encoder = msgspec.json.Encoder(decimal_format="number")
+_canonical_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
 _decoder = msgspec.json.Decoder()
 
 
@@ -53,8 +54,23 @@ def encode(value: Any) -> bytes:
     Raises:
         JsonError: *value* holds what JSON cannot say.
     """
+    return _encoded(_encoder, value)
+
+
+def canonical(value: Any) -> bytes:
+    """Return *value* as `encode` does, with the keys of all mappings sorted.
+
+    Equal values give equal bytes, in whatever order their keys came.
+
+    Raises:
+        JsonError: *value* holds what JSON cannot say.
+    """
+    return _encoded(_canonical_encoder, value)
+
+
+def _encoded(encoder: msgspec.json.Encoder, value: Any) -> bytes:
     try:
-        return _encoder.encode(value)
+        return encoder.encode(value)
     except UnicodeEncodeError as exc:
         problem = "a lone surrogate (half of a character) is no text"
         raise JsonError(problem, _path_of_surrogate(value)) from exc

@@ -8,8 +8,9 @@ share between threads: one turn at a time, others wait.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from lionlite import scope
@@ -27,18 +28,21 @@ from lionlite.exceptions import ConfigError
 from lionlite.records import Usage
 from lionlite.service.service import Service
 from lionlite.service.services import default_service
-from lionlite.service.settings import checked_timeout
+from lionlite.service.settings import IDLE_S, checked_timeout
 from lionlite.unset import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from lionlite.service.reply import Reply
+    from lionlite.service.stream import Stream
 
 # Arguments of `Service.send` that are no model parameters.
 _NO_PARAMETERS = {
     "extra_body": "pass it to chat()",
     "extra_headers": "pass it to chat(), or headers= to the service",
+    "idle_timeout": "pass it to stream()",
     "messages": "the messages are the session's: pass Session(messages=...)",
     "self": "no model knows it",
     "timeout": "pass it to chat(), or to the service",
@@ -214,14 +218,73 @@ class Branch:
             "extra_body": extra_body,
             "extra_headers": extra_headers,
         }
-        bound = nullcontext() if timeout_s is None else scope.deadline(timeout_s)
-        with bound, self._turns.turn() if remember else nullcontext():
+        with _bounded(timeout_s), self._turns.turn() if remember else nullcontext():
             # Read inside the turn: the one before may have replaced it.
             said_first = new_system or self._system
             reply = service.send(self._wire(said_first, question), **options)
             if remember and is_answer(reply):
                 self._record(said_first, question, reply)
         return reply
+
+    def stream(
+        self,
+        instruction: Any,
+        *,
+        context: Any = None,
+        system: Any = None,
+        remember: bool = True,
+        timeout: float | UnsetType | None = UNSET,
+        idle_timeout: float | None = IDLE_S,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **llmconfig: Any,
+    ) -> Stream:
+        """Say *instruction* and return the answer as it is being written.
+
+        Waits for its turn and the budget, sends, and checks the status; then
+        returns. The turn lasts until the stream has ended or was closed. It is
+        recorded when the answer is complete; a stream that was cut or left
+        early leaves the history as it was.
+
+        Args:
+            instruction: As for `chat`.
+            context: As for `chat`.
+            system: As for `chat`.
+            remember: As for `chat`.
+            timeout: Total seconds, to the stream's last byte.
+            idle_timeout: The longest silence of the provider, in seconds; None
+                = the total alone counts.
+            extra_body: As for `chat`.
+            extra_headers: As for `chat`.
+            **llmconfig: As for `chat`.
+
+        Returns:
+            An iterator of text, to be used in a `with`; `.reply` at its end.
+
+        Raises:
+            ConfigError: An argument is wrong; nothing was sent.
+            LionError: See `Service.stream`; and while it is read, `Stream`.
+        """
+        question = Message("user", instruction_text(instruction, context))
+        new_system = None if system is None else system_message(system)
+        service = self.service
+        timeout_s = service.timeout_s if timeout is UNSET else checked_timeout(timeout)
+        options = {
+            **self._params(llmconfig),
+            "timeout": timeout_s,
+            "idle_timeout": idle_timeout,
+            "extra_body": extra_body,
+            "extra_headers": extra_headers,
+        }
+        with ExitStack() as held, _bounded(timeout_s):
+            if remember:
+                held.enter_context(self._turns.turn())
+            said_first = new_system or self._system
+            stream = service.stream(self._wire(said_first, question), **options)
+            if remember:
+                note = functools.partial(self._record_answer, said_first, question)
+                stream.when(complete=note, over=held.pop_all().close)
+        return stream
 
     def _params(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the model parameters of one call."""
@@ -232,15 +295,27 @@ class Branch:
 
     def _wire(self, system: Message | None, question: Message) -> list[dict[str, Any]]:
         # list() of a list is one step of the interpreter: no half of a turn.
-        said = [*([] if system is None else [system]), *list(self._messages), question]
+        said = list(self._messages)
+        said.append(question)
+        if system is not None:
+            said.insert(0, system)
         return [message.to_dict() for message in said]
+
+    def _record_answer(self, system: Message | None, question: Message, reply: Reply) -> None:
+        if is_answer(reply):
+            self._record(system, question, reply)
 
     def _record(self, system: Message | None, question: Message, reply: Reply) -> None:
         """Keep question and answer, together."""
         self._system = system
         self._messages.extend((question, Message("assistant", reply.text)))
         self._last_reply = reply
-        self._usage += reply.usage or Usage()
+        if reply.usage is not None:
+            self._usage += reply.usage
+
+
+def _bounded(timeout_s: float | None) -> AbstractContextManager[Any]:
+    return nullcontext() if timeout_s is None else scope.deadline(timeout_s)
 
 
 def checked_name(name: str) -> str:
@@ -280,13 +355,15 @@ def checked_llmconfig(llmconfig: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     _check_names(llmconfig)
     try:
-        return copy.deepcopy(dict(llmconfig))
+        return copy.deepcopy(dict(llmconfig)) if llmconfig else {}
     except TypeError as exc:
         msg = f"llmconfig= holds what cannot be copied, and so cannot be sent: {exc}."
         raise ConfigError(msg) from exc
 
 
 def _check_names(llmconfig: Mapping[str, Any]) -> None:
+    if type(llmconfig) is dict and not llmconfig:
+        return
     if not isinstance(llmconfig, Mapping) or not all(isinstance(name, str) for name in llmconfig):
         msg = (
             f"llmconfig takes a dict of parameters such as {{'model': ...}}; got {llmconfig!r:.60}."

@@ -14,6 +14,7 @@ from lionlite.arguments import keywords_checked, nearest
 from lionlite.conversation.branch import Branch, checked_llmconfig
 from lionlite.conversation.messages import SYSTEM_ROLES, messages_from
 from lionlite.exceptions import ConfigError
+from lionlite.service.settings import IDLE_S
 from lionlite.unset import UNSET, UnsetType
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lionlite.records import Usage
     from lionlite.service.reply import Reply
     from lionlite.service.service import Service
+    from lionlite.service.stream import Stream
 
 
 class Session:
@@ -165,6 +167,41 @@ class Session:
             system=system,
             remember=remember,
             timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            **llmconfig,
+        )
+
+    def stream(
+        self,
+        instruction: Any,
+        *,
+        context: Any = None,
+        branch: str | Branch | None = None,
+        system: Any = None,
+        remember: bool = True,
+        timeout: float | UnsetType | None = UNSET,
+        idle_timeout: float | None = IDLE_S,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **llmconfig: Any,
+    ) -> Stream:
+        """Say *instruction* in *branch*; the answer as it is written; see `Branch.stream`.
+
+        Arguments are those of `chat`, and *idle_timeout*: the longest silence
+        of the provider, in seconds; None = *timeout* alone counts.
+
+        Raises:
+            ConfigError: An argument is wrong; nothing was sent.
+            LionError: See `Service.stream`; and while it is read, `Stream`.
+        """
+        return self.get_branch(branch).stream(
+            instruction,
+            context=context,
+            system=system,
+            remember=remember,
+            timeout=timeout,
+            idle_timeout=idle_timeout,
             extra_body=extra_body,
             extra_headers=extra_headers,
             **llmconfig,

@@ -56,15 +56,17 @@ class Address:
         origin: Where to connect.
         host_header: What the Host header says.
         path: The path that requests go to.
+        is_local: Whether it is this machine or a private network.
     """
 
     origin: Origin
     host_header: str
     path: str
+    # Asked at every call, and some 20 us to find out.
+    is_local: bool = attrs.field(init=False)
 
-    @property
-    def is_local(self) -> bool:
-        """Whether it is this machine or a private network."""
+    @is_local.default
+    def _(self) -> bool:
         return is_local_host(self.origin.host)
 
 
@@ -165,7 +167,7 @@ def merged(*groups: Mapping[str, str]) -> dict[str, str]:
 
 
 class Heads:
-    """The heads of a service's requests, up to the value of Content-Length.
+    """The heads of a service's requests, up to what differs at each: a name and a length.
 
     Args:
         address: Where they go.
@@ -197,11 +199,8 @@ class Heads:
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
         if not key.is_empty:
-            return memoryview("\r\n".join([*lines, _authorization(key), _LAST]).encode())
-        return memoryview("\r\n".join([*lines, _LAST]).encode())
-
-
-_LAST = "Content-Length: "
+            return memoryview("\r\n".join([*lines, _authorization(key), ""]).encode())
+        return memoryview("\r\n".join([*lines, ""]).encode())
 
 
 def _authorization(key: Secret) -> str:

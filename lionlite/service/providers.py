@@ -8,7 +8,7 @@ Source: each provider's published API reference, and 2,188 recorded exchanges.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -79,6 +79,8 @@ class Provider:
         intervals: Dimension to seconds, where a limit in its headers counts
             in something else than a minute.
         encoding_name: The tokens' encoding; None = chosen by model.
+        stream_options: What to ask of a stream so that it tells its usage;
+            None where it does so unasked, or refuses the question.
     """
 
     name: str
@@ -94,10 +96,14 @@ class Provider:
     has_limits: bool = True
     intervals: Mapping[str, float] = attrs.field(factory=dict)
     encoding_name: str | None = None
+    stream_options: Mapping[str, Any] | None = None
 
+
+_WITH_USAGE = {"include_usage": True}
 
 OPENAI = Provider(
     name="OpenAI",
+    stream_options=_WITH_USAGE,
     base_url="https://api.openai.com/v1",
     key_scheme="OPENAI_API_KEY",
     default_model="gpt-4o-mini",
@@ -173,6 +179,7 @@ MISTRAL = Provider(
 
 DEEPSEEK = Provider(
     name="DeepSeek",
+    stream_options=_WITH_USAGE,
     base_url="https://api.deepseek.com",
     key_scheme="DEEPSEEK_API_KEY",
     default_model="deepseek-chat",
@@ -182,10 +189,11 @@ DEEPSEEK = Provider(
 
 OLLAMA = Provider(
     name="Ollama",
+    stream_options=_WITH_USAGE,
     has_limits=False,
     base_url="http://localhost:11434/v1",
     needs_key=False,
     parameters=_COMMON | {"logit_bias", "reasoning", "reasoning_effort", "user"},
 )
 
-COMPATIBLE = Provider(name="the server", needs_key=False)
+COMPATIBLE = Provider(name="the server", needs_key=False, stream_options=_WITH_USAGE)

@@ -1,17 +1,30 @@
-"""What a provider answered, as a value.
+"""What a provider answered, as a value; out of a decoded body, and kept as bytes.
 
-Holds: `Reply`. Does not hold: how it is read (wire.py), or whether it is good
-enough (conversation/). Frozen, so safe to share between threads.
+Holds: `Reply`, how the body of a chat completion is one, and the form in which
+a reply outlives its process. Does not hold: bytes from the wire and what is
+wrong with them (wire.py), streams (chunks.py), or whether an answer is good
+enough (conversation/). Frozen values and pure functions, safe anywhere.
+
+Source: OpenAI's OpenAPI description; recorded replies of ten providers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
+from lionlite import jsontext
+from lionlite.exceptions import ResponseError
+from lionlite.service.usage import read_cost, read_usage, usage_in
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lionlite.records import Usage
+
+_NO_SPEECH = frozenset({"thinking", "reasoning"})
+"""Parts of a content that the model did not say aloud."""
 
 
 @attrs.frozen
@@ -34,7 +47,8 @@ class Reply:
         attempts: Requests that went out for this answer, >= 1.
         waited_s: Seconds spent waiting for the budget, over all attempts.
         elapsed_s: Seconds from the call to the answer, all waiting included.
-        raw: The whole reply, decoded.
+        raw: The whole reply, decoded; of a stream, the reply that it would
+            have been without streaming.
     """
 
     text: str
@@ -53,3 +67,180 @@ class Reply:
 
     def __str__(self) -> str:
         return self.text
+
+
+class NoAnswerError(Exception):
+    """What the protocol promises is missing; never leaves this room."""
+
+
+def reply_in(
+    body: Any,
+    request_id: str | None,
+    attempts: int = 1,
+    waited_s: float = 0.0,
+    elapsed_s: float = 0.0,
+) -> Reply:
+    """Return the answer in a decoded *body* that holds no error.
+
+    Args:
+        body: The body of a chat completion; it is kept as `Reply.raw`.
+        request_id: For `Reply.request_id`.
+        attempts: For `Reply.attempts`.
+        waited_s: For `Reply.waited_s`.
+        elapsed_s: For `Reply.elapsed_s`.
+
+    Raises:
+        NoAnswerError: It holds no answer.
+    """
+    if not isinstance(body, dict):
+        msg = "the body is not a JSON object"
+        raise NoAnswerError(msg)
+    choice = _first_choice(body)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        msg = "the choice has no message"
+        raise NoAnswerError(msg)
+    get = message.get
+    usage = usage_in(body)
+    # By position, in the order of the attributes: keywords cost more.
+    return Reply(
+        text_of(get("content")),
+        _word(body.get("model")) or "",
+        _word(choice.get("finish_reason")),
+        read_usage(usage),
+        read_cost(usage),
+        _tool_calls_of(message),
+        _word(get("refusal")),
+        _word(get("reasoning_content")) or _word(get("reasoning")),
+        request_id,
+        attempts,
+        waited_s,
+        elapsed_s,
+        body,
+    )
+
+
+def _first_choice(body: dict[str, Any]) -> dict[str, Any]:
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return choices[0]
+    msg = "it holds no choices"
+    raise NoAnswerError(msg)
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message's *content*: None, a text, or a list of parts.
+
+    Raises:
+        NoAnswerError: It is none of them.
+    """
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        return "".join([_text_of_part(part) for part in content])
+    msg = "the message's content is neither text nor parts"
+    raise NoAnswerError(msg)
+
+
+def _text_of_part(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type") in _NO_SPEECH:
+        return ""
+    text = part.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _tool_calls_of(message: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        return tuple(call for call in calls if isinstance(call, dict))
+    # The form before tools, which some servers still answer with; it has no id.
+    # Snowflake sends it with every answer, without a name.
+    function = message.get("function_call")
+    if isinstance(function, dict) and function.get("name"):
+        return ({"id": "", "type": "function", "function": function},)
+    return ()
+
+
+def _word(value: Any) -> str | None:
+    """Return *value* if it is a text that says something."""
+    return value if isinstance(value, str) and value else None
+
+
+# --- kept as bytes
+
+
+def reply_to_json(reply: Reply, *, scrub: Callable[[str], str]) -> bytes:
+    """Return *reply* as one JSON object, from which `reply_from_json` makes it again.
+
+    Args:
+        reply: What `read_reply` or a stream's reader gave.
+        scrub: Takes keys out of a text: a provider may have echoed one.
+
+    Raises:
+        ResponseError: It holds what JSON cannot say; no reply that was read does.
+    """
+    kept = {
+        "body": reply.raw,
+        "request_id": reply.request_id,
+        "attempts": reply.attempts,
+        "waited_s": reply.waited_s,
+        "elapsed_s": reply.elapsed_s,
+    }
+    try:
+        data = jsontext.encode(kept)
+        shown = _unescaped(data.decode())
+        if scrub(shown) == shown:
+            return data
+        # A key in it: text by text, because a cut across JSON's own signs would break it.
+        return jsontext.encode(_scrubbed(kept, scrub))
+    except (jsontext.JsonError, RecursionError) as exc:
+        _refuse("cannot be kept", exc)
+
+
+def reply_from_json(data: bytes) -> Reply:
+    """Return the reply that `reply_to_json` made *data* of.
+
+    Raises:
+        ResponseError: *data* is nothing that it made.
+    """
+    try:
+        kept = jsontext.decode(data)
+        effort = (kept["attempts"], kept["waited_s"], kept["elapsed_s"])
+        request_id = kept["request_id"]
+        if not (_are_numbers(effort) and isinstance(request_id, (str, type(None)))):
+            _refuse("that was kept is not readable", None)
+        return reply_in(kept["body"], request_id, *effort)
+    except (jsontext.JsonError, NoAnswerError, KeyError, TypeError) as exc:
+        _refuse("that was kept is not readable", exc)
+
+
+def _refuse(problem: str, cause: Exception | None) -> NoReturn:
+    msg = f"A reply {problem}: {type(cause).__name__ if cause else 'a wrong type'}."
+    raise ResponseError(msg, retryable=False) from None
+
+
+def _are_numbers(effort: tuple[Any, Any, Any]) -> bool:
+    return type(effort[0]) is int and all(type(value) in {int, float} for value in effort)
+
+
+def _unescaped(text: str) -> str:
+    """Return JSON *text* as it reads: a key in it has no escapes then."""
+    if "\\" not in text:
+        return text
+    for escaped, plain in (("\\n", "\n"), ("\\t", "\t"), ('\\"', '"'), ("\\\\", "\\")):
+        text = text.replace(escaped, plain)
+    return text
+
+
+def _scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {scrub(key): _scrubbed(inner, scrub) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_scrubbed(inner, scrub) for inner in value]
+    return value

@@ -23,8 +23,8 @@ _CAPS = (MAX_TOKENS, MAX_COMPLETION_TOKENS)
 
 _REFUSED = {
     "messages": "the messages are the session's: pass Session(messages=...)",
-    "stream": "chat() returns the whole answer",
-    "stream_options": "chat() returns the whole answer",
+    "stream": "call stream() for an answer in pieces",
+    "stream_options": "it goes with stream(), as extra_body={'stream_options': ...}",
 }
 
 
@@ -40,6 +40,7 @@ class Request:
         answers: How many answers are asked for.
         tools: The tools as JSON text, "" if there are none.
         headers: Extra headers of this call.
+        fields: What is asked, decoded; not how the answer is to be sent.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Request:
     answers: int = 1
     tools: str = attrs.field(default="", repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    fields: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
 
 def build_request(
@@ -58,6 +60,7 @@ def build_request(
     *,
     extra_body: Mapping[str, Any] | None,
     headers: Mapping[str, str],
+    is_stream: bool = False,
 ) -> Request:
     """Return the request for *messages* with the parameters *params*.
 
@@ -67,6 +70,7 @@ def build_request(
         params: The merged llmconfig, with "model"; None values are left out.
         extra_body: Keys that go into the body unchecked, last.
         headers: Extra headers, checked.
+        is_stream: Whether the answer is to come in pieces.
 
     Raises:
         ConfigError: No model, an unknown parameter, a value that is no JSON.
@@ -74,25 +78,39 @@ def build_request(
     _check_messages(messages)
     given = {key: value for key, value in params.items() if value is not None}
     model = _checked_model(given.pop("model", None), provider)
-    _check_names(given, provider)
-    given = _renamed_cap(given, provider)
-    body = {"model": model, "messages": messages, **_plain(given, "llmconfig")}
-    body.update(_plain(_checked_extra(extra_body), "extra_body"))
+    body: dict[str, Any] = {"model": model, "messages": messages}
+    if given:
+        _check_names(given, provider)
+        body.update(_plain(_renamed_cap(given, provider), "llmconfig"))
+    if extra_body is not None:
+        body.update(_plain(_checked_extra(extra_body), "extra_body"))
+    options = body.pop("stream_options", provider.stream_options if is_stream else None)
     return Request(
         model=model,
         messages=messages,
-        body=_encoded(body),
+        body=_encoded(_streamed(body, options) if is_stream else body),
         cap=_cap_of(body),
         answers=_count(body.get("n"), 1),
         tools=_encoded(body["tools"]).decode() if body.get("tools") else "",
         headers=headers,
+        fields=body,
     )
 
 
+def _streamed(body: dict[str, Any], options: Any) -> dict[str, Any]:
+    """Return *body* asking for an answer in pieces."""
+    if options is None:
+        return {**body, "stream": True}
+    return {**body, "stream": True, "stream_options": options}
+
+
 def _check_messages(messages: Any) -> None:
-    is_list = isinstance(messages, (list, tuple)) and len(messages) > 0
-    if is_list and all(isinstance(message, dict) for message in messages):
-        return
+    if isinstance(messages, (list, tuple)) and len(messages) > 0:
+        for message in messages:
+            if not isinstance(message, dict):
+                break
+        else:
+            return
     msg = (
         f"send() takes a list of at least one message, such as "
         f"{{'role': 'user', 'content': 'Hello'}}; got {messages!r:.60}."
@@ -110,11 +128,14 @@ def _checked_model(model: Any, provider: Provider) -> str:
     raise ConfigError(msg)
 
 
-def _checked_extra(extra_body: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if extra_body is None or isinstance(extra_body, Mapping):
-        return extra_body or {}
-    msg = f"extra_body= takes a dict of keys for the request's body; got {extra_body!r:.60}."
-    raise ConfigError(msg)
+def _checked_extra(extra_body: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(extra_body, Mapping):
+        msg = f"extra_body= takes a dict of keys for the request's body; got {extra_body!r:.60}."
+        raise ConfigError(msg)
+    if "stream" in extra_body:
+        msg = f"extra_body= has no place for 'stream': {_REFUSED['stream']}."
+        raise ConfigError(msg)
+    return extra_body
 
 
 def _check_names(given: Mapping[str, Any], provider: Provider) -> None:

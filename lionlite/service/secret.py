@@ -7,6 +7,7 @@ hold: where keys come from. Values, safe to share between threads.
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
@@ -34,11 +35,12 @@ class Secret:
     Threads: immutable.
     """
 
-    __slots__ = ("_reveal",)
+    __slots__ = ("_forms", "_reveal")
 
     def __init__(self, value: str) -> None:
-        # A closure: vars(), attrs, debuggers' locals and pickle see a function.
+        # Closures: vars(), attrs, debuggers' locals and pickle see functions.
         self._reveal: Callable[[], str] = lambda: value
+        self._forms = functools.cache(lambda: _forms_of(value))
 
     def reveal(self) -> str:
         """Return the text itself."""
@@ -48,7 +50,9 @@ class Secret:
         return MASK
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self.reveal() == other.reveal()
+        return self is other or (
+            isinstance(other, Secret) and self.reveal() == other.reveal()
+        )
 
     def __hash__(self) -> int:
         return hash(self.reveal())
@@ -69,12 +73,17 @@ class Secret:
 
     def scrub(self, text: str) -> str:
         """Return *text* without this secret in any usual form, nor the like of it."""
-        value = self.reveal()
-        if len(value) >= _MIN_SECRET_CHARS:
-            encoded = base64.b64encode(value.encode()).decode().rstrip("=")
-            for form in (value, quote(value, safe=""), encoded, value.replace("/", "\\/")):
-                text = text.replace(form, MASK)
+        for form in self._forms():
+            text = text.replace(form, MASK)
         return _LOOKS_LIKE_KEY.sub(MASK, text)
+
+
+def _forms_of(value: str) -> tuple[str, ...]:
+    """Return what to look for in a text that may hold *value*, each once."""
+    if len(value) < _MIN_SECRET_CHARS:
+        return ()
+    encoded = base64.b64encode(value.encode()).decode().rstrip("=")
+    return tuple({value, quote(value, safe=""), encoded, value.replace("/", "\\/")})
 
 
 NO_SECRET = Secret("")

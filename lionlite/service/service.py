@@ -29,7 +29,10 @@ from lionlite.service.keys import KeySource
 from lionlite.service.neighbours import forget, warn_of_second
 from lionlite.service.request import build_request
 from lionlite.service.retry import RetryPolicy
+from lionlite.service.retry_budget import RetryBudget
 from lionlite.service.settings import (
+    IDLE_S,
+    checked_idle_timeout,
     checked_retries,
     checked_timeout,
     chosen_base_url,
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
     from lionlite.service.address import Address
     from lionlite.service.providers import Provider
     from lionlite.service.reply import Reply
+    from lionlite.service.request import Request
+    from lionlite.service.stream import Stream
 
 
 class Service:
@@ -203,16 +208,52 @@ class Service:
 
         Threads: blocks the calling thread only.
         """
-        request = build_request(
-            self._provider,
-            messages,
-            {"model": self._model, **params},
-            extra_body=extra_body,
-            headers=checked_headers(extra_headers, name="extra_headers"),
-        )
-        self._check_key()
+        request = self._request(messages, params, extra_body, extra_headers, is_stream=False)
         timeout_s = self._timeout_s if timeout is UNSET else checked_timeout(timeout)
         return self._delivery.deliver(request, timeout_s=timeout_s, token=self._tokens[-1])
+
+    def stream(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        timeout: float | UnsetType | None = UNSET,
+        idle_timeout: float | None = IDLE_S,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> Stream:
+        """Send *messages* and return the answer as it is being written.
+
+        Waits for the budget, sends, and checks the status, with retries as
+        `send`; then returns. From the first text on nothing is sent again.
+
+        Args:
+            messages: As for `send`.
+            timeout: Total seconds, from the call to the last byte of the
+                stream; not given = the service's.
+            idle_timeout: The longest silence of the provider, in seconds, once
+                it has the request; None = the total alone counts.
+            extra_body: Keys for the request's body that are not checked;
+                {"stream_options": None} for a server that refuses that key.
+            extra_headers: Headers for this call.
+            **params: Model parameters, as for `send`.
+
+        Returns:
+            An iterator of text, to be used in a `with`; its `.reply` is the
+            whole reply at the end.
+
+        Raises:
+            LionError: As `send`. Reading may raise what `Stream` says.
+
+        Threads: blocks the calling thread only; one thread at a time reads.
+        """
+        request = self._request(messages, params, extra_body, extra_headers, is_stream=True)
+        return self._delivery.stream(
+            request,
+            timeout_s=self._timeout_s if timeout is UNSET else checked_timeout(timeout),
+            idle_s=checked_idle_timeout(idle_timeout),
+            token=self._tokens[-1],
+        )
 
     def stats(self) -> Stats:
         """Return what the service has done so far, and what its budget is doing."""
@@ -262,6 +303,27 @@ class Service:
         )
         raise ConfigError(msg)
 
+    def _request(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        params: Mapping[str, Any],
+        extra_body: Mapping[str, Any] | None,
+        extra_headers: Mapping[str, str] | None,
+        *,
+        is_stream: bool,
+    ) -> Request:
+        """Return the request; all that can be wrong with a call is found here."""
+        request = build_request(
+            self._provider,
+            messages,
+            {"model": self._model, **params},
+            extra_body=extra_body,
+            headers=checked_headers(extra_headers, name="extra_headers") if extra_headers else {},
+            is_stream=is_stream,
+        )
+        self._check_key()
+        return request
+
     def _check_key(self) -> None:
         """Raise if there is no key, or no safe way for it: before the budget is asked."""
         key = self._delivery.keys.key()
@@ -287,6 +349,7 @@ def _delivery(
     kept = budget_for(provider, asked, host=address.host_header)
     return Delivery(
         provider=provider,
+        where=address.host_header + address.path,
         keys=keys,
         heads=Heads(address, merged(env_headers(provider), headers)),
         connections=Connections(address.origin),
@@ -298,5 +361,6 @@ def _delivery(
         ),
         lessons=kept.lessons,
         policy=policy,
+        retry_budget=RetryBudget(),
         totals=Totals(),
     )

@@ -7,7 +7,7 @@ service. Pure but for reading the environment; safe anywhere.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lionlite import scope
 from lionlite.exceptions import ConfigError
@@ -16,6 +16,10 @@ from lionlite.unset import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from lionlite.service.providers import Provider
+
+IDLE_S: Final = 300.0
+"""A stream without a byte for so long is dead; models think for minutes before they speak."""
+
 
 def checked_timeout(timeout: float | UnsetType | None) -> float | None:
     """Return *timeout* in seconds, None if it does not bound the whole call.
@@ -26,6 +30,21 @@ def checked_timeout(timeout: float | UnsetType | None) -> float | None:
     if timeout is None or timeout is UNSET:
         return None
     return scope.seconds_from(timeout, name="timeout=")
+
+
+def checked_idle_timeout(idle_timeout: float | None) -> float | None:
+    """Return *idle_timeout* in seconds, None if silence is not bounded.
+
+    Raises:
+        ConfigError: It is not a number > 0.
+    """
+    if idle_timeout is None:
+        return None
+    seconds = scope.seconds_from(idle_timeout, name="idle_timeout=")
+    if seconds > 0:
+        return seconds
+    msg = "idle_timeout= takes seconds > 0, or None for no bound; got 0."
+    raise ConfigError(msg)
 
 
 def checked_retries(max_retries: int) -> int:

@@ -55,7 +55,8 @@ class Totals:
         # Guards all below.
         self._lock = ProcessLock()
         self._calls = self._failed = self._attempts = self._retries = self._rate_limited = 0
-        self._usage = Usage()
+        # As numbers: adding two frozen values makes a third.
+        self._input = self._output = self._cached = self._reasoning = 0
         self._waited_s = self._elapsed_s = 0.0
 
     def add(self, record: CallRecord) -> None:
@@ -68,8 +69,12 @@ class Totals:
             self._rate_limited += record.rate_limited
             self._waited_s += record.waited_s
             self._elapsed_s += record.elapsed_s
-            if record.usage is not None:
-                self._usage += record.usage
+            usage = record.usage
+            if usage is not None:
+                self._input += usage.input_tokens
+                self._output += usage.output_tokens
+                self._cached += usage.cached_tokens
+                self._reasoning += usage.reasoning_tokens
 
     def stats(self, budget: LimiterStats) -> Stats:
         """Return the sums so far."""
@@ -80,7 +85,7 @@ class Totals:
                 attempts=self._attempts,
                 retries=self._retries,
                 rate_limited=self._rate_limited,
-                usage=self._usage,
+                usage=Usage(self._input, self._output, self._cached, self._reasoning),
                 waited_s=self._waited_s,
                 elapsed_s=self._elapsed_s,
                 budget=budget,

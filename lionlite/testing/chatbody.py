@@ -38,12 +38,16 @@ class ChatBody:
         messages: At least one.
         output_cap: Tokens of room it asks for the reply: its
             max_completion_tokens, else max_tokens, else 16.
+        is_stream: Whether the reply shall be streamed.
+        wants_usage: Whether a stream shall end with a chunk of its usage.
     """
 
     body: dict[str, Any]
     model: str
     messages: list[dict[str, Any]]
     output_cap: int
+    is_stream: bool = False
+    wants_usage: bool = False
 
 
 def read_chat(raw: bytes) -> ChatBody:
@@ -51,8 +55,8 @@ def read_chat(raw: bytes) -> ChatBody:
 
     Raises:
         BadBodyError: It is not strict JSON, lacks a model or messages, caps
-            its output by something that is no count, or asks for a stream,
-            which this provider does not speak.
+            its output by something that is no count, or asks for a stream in
+            a way that OpenAI refuses.
     """
     body = _decode(raw)
     model, messages = body.get("model"), body.get("messages")
@@ -62,10 +66,8 @@ def read_chat(raw: bytes) -> ChatBody:
     if not (isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)):
         msg = "'messages' must be a list of at least one message object"
         raise BadBodyError(msg, param="messages")
-    if body.get("stream"):
-        msg = "'stream' is not supported by the fake provider: leave it out"
-        raise BadBodyError(msg, param="stream")
-    return ChatBody(body, model, messages, _output_cap(body))
+    is_stream, wants_usage = _stream(body)
+    return ChatBody(body, model, messages, _output_cap(body), is_stream, wants_usage)
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
@@ -89,6 +91,23 @@ def _output_cap(body: dict[str, Any]) -> int:
             raise BadBodyError(msg, param=name)
         return cap
     return DEFAULT_OUTPUT_TOKENS
+
+
+def _stream(body: dict[str, Any]) -> tuple[bool, bool]:
+    """Return whether a stream is asked for, and whether with its usage."""
+    is_stream, options = body.get("stream"), body.get("stream_options")
+    if not isinstance(is_stream, bool | None):
+        msg = "'stream' must be a boolean"
+        raise BadBodyError(msg, param="stream")
+    if options is None:
+        return bool(is_stream), False
+    if not is_stream:
+        msg = "the 'stream_options' parameter is only allowed when 'stream' is enabled"
+        raise BadBodyError(msg, param="stream_options")
+    if not isinstance(options, dict) or not isinstance(options.get("include_usage"), bool | None):
+        msg = "'stream_options' must be an object, its 'include_usage' a boolean"
+        raise BadBodyError(msg, param="stream_options")
+    return True, bool(options.get("include_usage"))
 
 
 def _refuse_constant(name: str) -> NoReturn:

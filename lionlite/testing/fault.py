@@ -18,10 +18,14 @@ from lionlite.testing.settings import check_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-FakeReply: TypeAlias = "str | Mapping[str, Any] | Fault | Callable[[dict[str, Any]], FakeReply]"
+    from lionlite.testing.streaming import FakeStream
+
+FakeReply: TypeAlias = (
+    "str | Mapping[str, Any] | FakeStream | Fault | Callable[[dict[str, Any]], FakeReply]"
+)
 """What a provider can be told to answer: a text, a message (a mapping), a
-whole body (a mapping with `choices`), a failure, or a function of the
-request's decoded body that returns one of these."""
+whole body (a mapping with `choices`), a text in chosen pieces, a failure, or a
+function of the request's decoded body that returns one of these."""
 
 _CUT_TEXT = "This reply never arrives whole."
 _HTML = b"<html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
@@ -137,15 +141,17 @@ class Fault:
         return cls(kind="drop", http=HttpReply(is_silent=True, after="reset" if reset else "close"))
 
     @classmethod
-    def cut(cls, after_bytes: int, *, reset: bool = False) -> Fault:
+    def cut(cls, after_bytes: int, *, reset: bool = False, then: FakeReply = _CUT_TEXT) -> Fault:
         """Announce a whole reply, send part of its body, and close.
 
         At least one byte is always missing. The tokens are charged: the
-        provider did its work, and only the way back failed.
+        provider did its work, and only the way back failed. Of a stream the
+        bytes of its events are counted, and what came before is charged.
 
         Args:
             after_bytes: How much of the body goes out, >= 0.
             reset: Whether the client sees a reset instead of an end.
+            then: The reply that is cut.
 
         Raises:
             ConfigError: *after_bytes* is not a whole number >= 0.
@@ -154,4 +160,4 @@ class Fault:
             msg = f"after_bytes={after_bytes!r} is no size: give a whole number >= 0."
             raise ConfigError(msg)
         after: After = "reset" if reset else "close"
-        return cls(kind="cut", then=_CUT_TEXT, sent_bytes=after_bytes, after=after)
+        return cls(kind="cut", then=then, sent_bytes=after_bytes, after=after)

@@ -26,8 +26,8 @@ class ReceivedRequest:
 
     Attributes:
         arrival_s: When its first bytes were read, on `time.monotonic`.
-        finished_s: When its reply was made, just before it was sent; None
-            while it waits, and for one that hangs.
+        finished_s: When its reply was made, just before it was sent, of a
+            stream its last event; None while it waits, and for one that hangs.
         method: Such as `"POST"`.
         path: Without the query.
         headers: Lower-case names; what may hold a key is masked.
@@ -43,6 +43,13 @@ class ReceivedRequest:
         output_tokens: Of its reply, 0 without one.
         charged_tokens: What it costs of the token limit.
         charged_at_s: The instant that cost counts from.
+        is_stream: Whether it asked for a stream.
+        pieces_sent: Of a streamed reply, how many pieces of text, reasoning
+            or tool calls were made and sent.
+        is_aborted: Whether a reply in steps (a stream, or one of FaultServer's)
+            ended early, as the client left or the server was closed.
+        fault: What was played on it: `Fault.kind`, or FaultServer's name of
+            it; None if nothing was.
     """
 
     arrival_s: float
@@ -59,6 +66,10 @@ class ReceivedRequest:
     output_tokens: int = 0
     charged_tokens: int = 0
     charged_at_s: float = 0.0
+    is_stream: bool = False
+    pieces_sent: int = 0
+    is_aborted: bool = False
+    fault: str | None = None
 
 
 class RequestLog:
@@ -83,6 +94,7 @@ class RequestLog:
         """Replace the request at *place* by what is known of it now."""
         with self._changed:
             self._records[place] = record
+            self._changed.notify_all()
 
     def snapshot(self) -> tuple[ReceivedRequest, ...]:
         """Return all requests so far, in the order they were logged."""
@@ -99,6 +111,19 @@ class RequestLog:
                 lambda: self._is_closed or len(self._records) >= count, timeout_s
             )
             return len(self._records) >= count
+
+    def wait_for_ended(self, count: int, timeout_s: float) -> bool:
+        """Return whether *count* requests ended within *timeout_s* seconds.
+
+        Returns at once when the log is closed.
+        """
+
+        def have_ended() -> bool:
+            return sum(record.finished_s is not None for record in self._records) >= count
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or have_ended(), timeout_s)
+            return have_ended()
 
     def close(self) -> None:
         """Wake every thread that waits. What is logged stays readable."""

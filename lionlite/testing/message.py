@@ -1,26 +1,29 @@
 """One HTTP/1.1 request and reply, as values, and the bytes they travel in.
 
-Holds: `HttpRequest`, `HttpReply`, reading a head and writing a reply. Does not
-hold: sockets (server.py), or anything of OpenAI's protocol (protocol.py).
-Pure and frozen, so safe to share between threads.
+Holds: `HttpRequest`, `HttpReply`, `SteppedReply`, reading a head and writing a
+reply. Does not hold: sockets (server.py), or anything of OpenAI's protocol
+(protocol.py). Pure and, but for `SteppedReply`, frozen and safe to share.
 """
 
 from __future__ import annotations
 
 import http
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
 _TOKEN_PARTS = 3  # method, target, version: RFC 9112, section 3
 
 
-After = Literal["keep", "close", "reset", "hold"]
-"""What becomes of a connection: hold keeps it open until one end goes."""
+After = Literal["keep", "close", "reset", "hold", "deaf"]
+"""What becomes of a connection: hold reads on until one end goes, deaf reads no more."""
+
+Step: TypeAlias = "bytes | float"
+"""Bytes to send, or seconds to wait; 0.0 only looks whether the client is still there."""
 
 
 class BadHeadError(Exception):
@@ -102,6 +105,20 @@ class HttpReply:
         )
 
 
+@attrs.frozen(eq=False)
+class SteppedReply:
+    """A reply sent step by step, exactly as its bytes are; head and framing included.
+
+    Attributes:
+        steps: Made while they are sent, in the connection's thread. Closed
+            where it stands when the client leaves, or the server closes.
+        after: What becomes of the connection once all of it was sent.
+    """
+
+    steps: Generator[Step, None, None]
+    after: After = "close"
+
+
 def json_reply(
     body: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> HttpReply:
@@ -147,12 +164,25 @@ def render(reply: HttpReply, *, will_close: bool = False) -> bytes:
         "content-type": reply.content_type,
         "content-length": str(len(reply.body)),
         **({"connection": "close"} if will_close else {}),
-        **{name.lower(): value for name, value in reply.headers.items()},
     }
+    return render_head(reply, fields) + reply.body[: reply.sent_bytes]
+
+
+def render_head(reply: HttpReply, fields: Mapping[str, str]) -> bytes:
+    """Return the head of *reply*: *fields*, under which its own headers win."""
+    fields = {**fields, **{name.lower(): value for name, value in reply.headers.items()}}
     head = f"HTTP/1.1 {reply.status} {_phrase(reply.status)}\r\n" + "".join(
         f"{name}: {value}\r\n" for name, value in fields.items()
     )
-    return head.encode("latin-1", "replace") + b"\r\n" + reply.body[: reply.sent_bytes]
+    return head.encode("latin-1", "replace") + b"\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """Return *data* as one chunk of a chunked body; no bytes at all are its end.
+
+    Source: RFC 9112, section 7.1.
+    """
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _phrase(status: int) -> str:

@@ -20,7 +20,7 @@ from lionlite.testing.server import HttpServer
 from lionlite.testing.settings import Charge, Settings, check_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from lionlite.service.service import Service
@@ -32,7 +32,9 @@ class FakeProvider:
 
     It keeps a strict rate limit, fails when it is told to, and logs every
     request with the instant of its arrival. POST /v1/chat/completions and GET
-    /v1/models are the provider's; GET /report is the `report()` as JSON.
+    /v1/models are the provider's; GET /report is the `report()` as JSON. A
+    request with "stream" gets its reply in pieces; it stops making them when
+    the client closes its end of the connection.
 
     ```python
     with FakeProvider("hello", max_requests=10, interval_s=1.0) as provider:
@@ -41,9 +43,10 @@ class FakeProvider:
 
     Args:
         reply: What to answer: a text; a mapping (the assistant message, or a
-            whole body if it has `choices`); a `Fault`; a function of the
-            decoded request that returns one of these; or a sequence of them,
-            each used once, and error 500 "script exhausted" after the last.
+            whole body if it has `choices`); a `FakeStream`; a `Fault`; a
+            function of the decoded request that returns one of these; or a
+            sequence of them, each used once, and error 500 "script exhausted"
+            after the last.
         model: The name in GET /v1/models and in `service()`. Requests for
             other models are answered all the same.
         latency_s: Seconds from arrival to reply, or a function that returns
@@ -67,6 +70,7 @@ class FakeProvider:
             content, at least 1.
         keep_bodies: Whether the log keeps headers and bodies. False saves
             memory over millions of requests.
+        stream_delay_s: Seconds between two pieces of a streamed reply.
 
     Raises:
         ConfigError: An argument makes no sense; the message names it.
@@ -91,6 +95,7 @@ class FakeProvider:
         port: int = 0,
         bytes_per_token: float = 4.0,
         keep_bodies: bool = True,
+        stream_delay_s: float = 0.0,
     ) -> None:
         self._settings = Settings(
             model=model,
@@ -104,6 +109,7 @@ class FakeProvider:
             port=port,
             bytes_per_token=bytes_per_token,
             keep_bodies=keep_bodies,
+            stream_delay_s=stream_delay_s,
         )
         self._script = Script(reply)
         self._log = RequestLog()
@@ -207,6 +213,21 @@ class FakeProvider:
         """
         return self._log.wait_for(count, check_seconds("timeout_s", timeout_s))
 
+    def wait_for_ended(self, count: int, timeout_s: float = 5.0) -> bool:
+        """Wait until *count* requests have ended: answered, failed, or left.
+
+        Args:
+            count: Of the whole log. A request that hangs never ends.
+            timeout_s: The longest wait in seconds.
+
+        Returns:
+            Whether they ended; False at once when the provider is closed.
+
+        Raises:
+            ConfigError: *timeout_s* is negative or not finite.
+        """
+        return self._log.wait_for_ended(count, check_seconds("timeout_s", timeout_s))
+
     def report(self) -> Report:
         """Return counts over the whole log, and its fullest windows."""
         return report_on(self._log.snapshot(), self._settings)
@@ -221,10 +242,15 @@ class FakeProvider:
         Raises:
             ConfigError: It was not started, or an override makes no sense.
         """
-        options: dict[str, Any] = {
-            "base_url": self.base_url,
-            "api_key": self._settings.api_key or "fake-key",
-            "model": self.model,
-            **overrides,
-        }
-        return lionlite.Services.Compatible(**options)
+        key = self._settings.api_key or "fake-key"
+        return service_at(self.base_url, overrides, api_key=key, model=self.model)
+
+
+def service_at(base_url: str, overrides: Mapping[str, Any], *, api_key: str, model: str) -> Service:
+    """Return a `Service` for a server of ours; *overrides* win.
+
+    Raises:
+        ConfigError: An override makes no sense.
+    """
+    own = {"base_url": base_url, "api_key": api_key, "model": model}
+    return lionlite.Services.Compatible(**{**own, **overrides})

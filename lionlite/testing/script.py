@@ -17,6 +17,7 @@ import attrs
 from lionlite.exceptions import ConfigError
 from lionlite.testing.fault import FakeReply, Fault
 from lionlite.testing.protocol import error_reply
+from lionlite.testing.streaming import FakeStream
 
 if TYPE_CHECKING:
     from lionlite.testing.message import HttpReply
@@ -40,11 +41,13 @@ class Turn:
         content: Text, message or body to build a completion from.
         http: The reply to send as it is when *content* is None.
         faults: The faults that were played, outermost first.
+        stream: The pieces of *content*, where a test chose them.
     """
 
     content: str | Mapping[str, Any] | None = None
     http: HttpReply = EXHAUSTED
     faults: tuple[Fault, ...] = ()
+    stream: FakeStream | None = None
 
     @property
     def delay_s(self) -> float:
@@ -56,13 +59,18 @@ class Turn:
         """Whether the script ran out."""
         return self.content is None and self.http is EXHAUSTED
 
+    @property
+    def cut(self) -> Fault | None:
+        """The fault that cuts the reply short, if there is one."""
+        return next((fault for fault in self.faults if fault.sent_bytes is not None), None)
+
     def shape(self, reply: HttpReply) -> HttpReply:
         """Return *reply* cut short, when a fault says so."""
-        for fault in self.faults:
-            if fault.sent_bytes is not None:
-                sent_bytes = min(fault.sent_bytes, len(reply.body) - 1)
-                return attrs.evolve(reply, sent_bytes=sent_bytes, after=fault.after)
-        return reply
+        cut = self.cut
+        if cut is None or cut.sent_bytes is None:
+            return reply
+        sent_bytes = min(cut.sent_bytes, len(reply.body) - 1)
+        return attrs.evolve(reply, sent_bytes=sent_bytes, after=cut.after)
 
 
 class Script:
@@ -112,6 +120,8 @@ class Script:
         while reply is not None:
             if isinstance(reply, str | Mapping):
                 return Turn(content=reply, faults=faults)
+            if isinstance(reply, FakeStream):
+                return Turn(content=reply.text, faults=faults, stream=reply)
             if isinstance(reply, Fault):
                 faults = (*faults, reply)
                 if reply.http is not None:
@@ -132,10 +142,10 @@ def checked(reply: object) -> FakeReply:
     Raises:
         ConfigError: It is not.
     """
-    if isinstance(reply, str | Mapping | Fault) or callable(reply):
+    if isinstance(reply, str | Mapping | Fault | FakeStream) or callable(reply):
         return cast("FakeReply", reply)
     msg = (
-        f"reply is {type(reply).__name__}: give a text, a mapping (the message), a Fault, "
-        f"a function of the request that returns one of these, or a sequence of them."
+        f"reply is {type(reply).__name__}: give a text, a mapping (the message), a FakeStream, "
+        f"a Fault, a function of the request that returns one of these, or a sequence of them."
     )
     raise ConfigError(msg)

@@ -1,48 +1,44 @@
 """A small HTTP/1.1 server on 127.0.0.1: keep-alive, a thread a connection.
 
-Holds: sockets and threads. Does not hold: what is answered; that comes from
-the function it is given. The head is read by hand: the standard library's
-http.server spends more on its mail parser than a whole exchange costs here.
-`close()` wakes everything that waits. Safe to use from any thread.
+Holds: sockets and threads. Does not hold: what is answered, which comes from
+the functions it is given, or the reading of requests (incoming.py). `close()`
+wakes everything that waits. Safe to use from any thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lionlite.exceptions import ConfigError
-from lionlite.testing.message import (
-    BadHeadError,
-    Head,
-    HttpReply,
-    HttpRequest,
-    parse_head,
-    render,
-)
+from lionlite.testing.incoming import RefusedError, Requests
+from lionlite.testing.message import After, Head, HttpReply, HttpRequest, SteppedReply, render
+
+if TYPE_CHECKING:
+    import ssl
 
 _BACKLOG = 2048  # a burst of 1,000 connects must not meet a full queue
 _CHUNK = 65_536
-_MAX_HEAD = 65_536
-_MAX_BODY = 64 * 1024 * 1024  # more than any provider takes; bounds our memory
 _ACCEPT_S = 0.2  # where shutdown() does not wake accept(), close() waits this long
 _JOIN_S = 0.5  # close() must return within a second
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 s: close() sends RST
+_MS = 1000
 
-Respond = Callable[[HttpRequest], HttpReply | None]
+# The client closed its end: Linux says so though there is unread data.
+_LEFT = getattr(select, "POLLRDHUP", select.POLLHUP)
+_LOOK_S = 60.0  # poll() takes no endless wait of a float; nothing depends on it
+
+Respond = Callable[[HttpRequest], HttpReply | SteppedReply | None]
 """Answers a request; None drops the connection without a word."""
 
-
-class _RefusedError(Exception):
-    """The request cannot be read; carries the status to say so with."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.reply = HttpReply(status, f"{why}\n".encode(), "text/plain", after="close")
+Interrupt = Callable[[Head, float, int], SteppedReply | None]
+"""Answers a head (arrival, client port) before the body is read; None lets it be read."""
 
 
 class HttpServer:
@@ -53,6 +49,10 @@ class HttpServer:
         port: Where to listen; 0 is any free port.
         closing: Set by `close()`. Whatever waits on behalf of a request waits
             on this, so that closing wakes it.
+        interrupt: Asked before a request's body is read.
+        tls: Speak TLS with this context.
+        max_connections: More than these wait in the system's queue, so that
+            threads are bounded; None is no bound.
 
     Attributes:
         port: Where it listens.
@@ -63,9 +63,21 @@ class HttpServer:
     Threads: `close()` may be called from any thread, also from *respond*.
     """
 
-    def __init__(self, respond: Respond, *, port: int, closing: threading.Event) -> None:
+    def __init__(
+        self,
+        respond: Respond,
+        *,
+        port: int,
+        closing: threading.Event,
+        interrupt: Interrupt | None = None,
+        tls: ssl.SSLContext | None = None,
+        max_connections: int | None = None,
+    ) -> None:
         self._closing = closing
         self._respond = respond
+        self._interrupt = interrupt
+        self._tls = tls
+        self._max_connections = max_connections
         # Guards _open and _workers. A worker leaves _open under it before it
         # closes its socket, so close() can never shut down a descriptor that
         # the system has already given to somebody else.
@@ -78,6 +90,12 @@ class HttpServer:
             target=self._accept, name="lionlite-fake-accept", daemon=True
         )
         self._accepting.start()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        with self._lock:
+            return len(self._open)
 
     def close(self) -> None:
         """Stop listening, cut every connection, and end the threads.
@@ -100,6 +118,9 @@ class HttpServer:
 
     def _accept(self) -> None:
         while not self._closing.is_set():
+            if self._max_connections is not None and self.connections >= self._max_connections:
+                self._closing.wait(0.01)
+                continue
             try:
                 connection, peer = self._listener.accept()
             except TimeoutError:
@@ -110,13 +131,18 @@ class HttpServer:
             self._start_worker(connection, peer[1])
 
     def _start_worker(self, connection: socket.socket, client_port: int) -> None:
-        worker = threading.Thread(
-            target=self._serve,
-            args=(connection, client_port),
-            name="lionlite-fake-worker",
-            daemon=True,
-        )
         with self._lock:
+            if self._tls is not None:
+                # Detaches the plain socket, so close() must know the new one.
+                connection = self._tls.wrap_socket(
+                    connection, server_side=True, do_handshake_on_connect=False
+                )
+            worker = threading.Thread(
+                target=self._serve,
+                args=(connection, client_port),
+                name="lionlite-fake-worker",
+                daemon=True,
+            )
             self._open.add(connection)
             self._workers.add(worker)
         worker.start()
@@ -126,7 +152,10 @@ class HttpServer:
             # OSError: the client went, or close() cut the connection.
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                requests = _Requests(connection, client_port)
+                handshake = getattr(connection, "do_handshake", None)
+                if handshake is not None:  # it speaks TLS
+                    handshake()
+                requests = Requests(connection, client_port)
                 while self._exchange(connection, requests):
                     continue
         finally:
@@ -135,80 +164,34 @@ class HttpServer:
                 self._workers.discard(threading.current_thread())
             connection.close()
 
-    def _exchange(self, connection: socket.socket, requests: _Requests) -> bool:
+    def _exchange(self, connection: socket.socket, requests: Requests) -> bool:
         """Serve one request; return whether the connection goes on."""
-        reply: HttpReply | None
+        reply: HttpReply | SteppedReply | None
         try:
-            request = requests.read()
-            if request is None:
+            head = requests.next_head()
+            if head is None:
                 return False
-            keeps_alive = request.head.keeps_alive
-            reply = self._respond(request)
-        except _RefusedError as refused:
+            keeps_alive = head.keeps_alive
+            reply = self._reply_to(head, requests)
+        except RefusedError as refused:
             keeps_alive, reply = False, refused.reply
         if reply is None:
             return False
         goes_on = keeps_alive and reply.after == "keep"
+        if isinstance(reply, SteppedReply):
+            return _take_steps(connection, reply) and goes_on
         lies = reply.is_silent or reply.sent_bytes is not None
         connection.sendall(render(reply, will_close=not goes_on and not lies))
-        _end(connection, reply)
+        _end(connection, reply.after)
         return goes_on
 
-
-class _Requests:
-    """Reads one request after the other from a connection."""
-
-    def __init__(self, connection: socket.socket, client_port: int) -> None:
-        self._connection = connection
-        self._client_port = client_port
-        self._unread = bytearray()
-
-    def read(self) -> HttpRequest | None:
-        """Return the next request, or None when the client has gone.
-
-        Raises:
-            _RefusedError: It is not a request that can be answered.
-        """
-        if not self._unread and not self._fill():
-            return None
-        # The instant that every window is judged by: as early as Python sees
-        # the request, before its body is read, decoded or counted.
-        arrival_s = time.monotonic()
-        raw = self._read_head()
-        if raw is None:
-            return None
-        try:
-            head = parse_head(raw)
-        except BadHeadError as exc:
-            raise _RefusedError(400, str(exc)) from None
-        body = self._read_body(_body_length(head))
-        if body is None:
-            return None
-        return HttpRequest(head, body, arrival_s, self._client_port)
-
-    def _read_head(self) -> bytes | None:
-        while (end := self._unread.find(b"\r\n\r\n")) < 0:
-            if len(self._unread) > _MAX_HEAD:
-                raise _RefusedError(431, "the head is too large")
-            if not self._fill():
-                return None
-        return self._take(end, skip=4)
-
-    def _read_body(self, length: int) -> bytes | None:
-        while len(self._unread) < length:
-            if not self._fill():
-                return None
-        return self._take(length)
-
-    def _fill(self) -> bool:
-        received = self._connection.recv(_CHUNK)
-        self._unread += received
-        return bool(received)
-
-    def _take(self, length: int, *, skip: int = 0) -> bytes:
-        taken = bytes(self._unread[:length])
-        del self._unread[: length + skip]
-        return taken
+    def _reply_to(self, head: Head, requests: Requests) -> HttpReply | SteppedReply | None:
+        if self._interrupt is not None:
+            reply = self._interrupt(head, requests.arrival_s, requests.client_port)
+            if reply is not None:
+                return reply
+        request = requests.rest_of(head)
+        return None if request is None else self._respond(request)
 
 
 def _listen(port: int) -> socket.socket:
@@ -221,27 +204,38 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _body_length(head: Head) -> int:
-    if "transfer-encoding" in head.headers:
-        raise _RefusedError(411, "send a Content-Length; this server takes no chunked body")
-    text = head.headers.get("content-length", "0")
-    if not (text.isascii() and text.isdigit()):
-        raise _RefusedError(400, "Content-Length is not a number")
-    # 19 digits hold any length that exists; int() of 5,000 digits would raise.
-    if len(text.lstrip("0")) > 19 or int(text) > _MAX_BODY:  # noqa: PLR2004
-        raise _RefusedError(413, "the body is too large")
-    return int(text)
+def _take_steps(connection: socket.socket, reply: SteppedReply) -> bool:
+    """Send and wait as *reply* says; return whether the client stayed to its end."""
+    with contextlib.closing(reply.steps):
+        for step in reply.steps:
+            if isinstance(step, bytes):
+                connection.sendall(step)
+            elif _has_left(connection, step):
+                return False
+    _end(connection, reply.after)
+    return True
 
 
-def _end(connection: socket.socket, reply: HttpReply) -> None:
-    if reply.after == "hold":
+def _has_left(connection: socket.socket, wait_s: float) -> bool:
+    """Wait; return, at once, whether the client closed its end or close() cut ours."""
+    poller = select.poll()
+    poller.register(connection, _LEFT)
+    return bool(poller.poll(wait_s * _MS))
+
+
+def _end(connection: socket.socket, after: After) -> None:
+    if after == "hold":
         # Wakes when the client closes its end, and when close() shuts ours.
         while connection.recv(_CHUNK):
             continue
-    elif reply.after == "reset":
+    elif after == "deaf":
+        while not _has_left(connection, _LOOK_S):
+            continue
+    elif after == "reset":
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 def _shut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        # Not SSLSocket's own, which drops the TLS state under a send.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -57,6 +57,10 @@ def _interval(_: Settings, field: attrs.Attribute[Any], value: object) -> None:
     check_seconds(field.name, value, above_zero=True)
 
 
+def _pause(_: Settings, field: attrs.Attribute[Any], value: object) -> None:
+    check_seconds(field.name, value)
+
+
 def _latency(_: Settings, field: attrs.Attribute[Any], value: object) -> None:
     if not callable(value):
         check_seconds(field.name, value)
@@ -102,3 +106,4 @@ class Settings:
     port: int = attrs.field(default=0, validator=_port)
     bytes_per_token: float = attrs.field(default=4.0, validator=_size)
     keep_bodies: bool = True
+    stream_delay_s: float = attrs.field(default=0.0, validator=_pause)

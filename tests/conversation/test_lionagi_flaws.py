@@ -96,7 +96,7 @@ def test_g_one_failure_keeps_the_other_results(provider, service):
         return session.chat("2+2", model="" if number == 7 else "m") + f" #{number}"
 
     with pytest.raises(CallError, match=r"1 of 20 items failed\. Index 7: ConfigError") as caught:
-        ll.alcall(range(20), work)
+        ll.alcall(range(20), work, max_workers=20)
 
     assert caught.value.results == [None if n == 7 else f"4 #{n}" for n in range(20)]
     assert {index: type(error) for index, error in caught.value.failed.items()} == {7: ConfigError}
@@ -159,7 +159,9 @@ def test_q_no_items_give_no_results(service):
 def test_r_plain_functions_run_side_by_side():
     everybody = threading.Barrier(10)
 
-    assert sorted(ll.alcall(range(10), lambda _: everybody.wait(10))) == list(range(10))
+    outs = ll.alcall(range(10), lambda _: everybody.wait(10), max_workers=10)
+
+    assert sorted(outs) == list(range(10))
 
 
 def test_s_nothing_is_written_where_the_program_runs(provider, tmp_path):

@@ -42,6 +42,8 @@ DOORS = {
     "httpx": "service/transport/",
     "msgspec": "jsontext.py",
     "numpy": "demo.py",
+    "pandas": "calls/frames.py",
+    "polars": "calls/frames.py",
     "pyrate_limiter": "limits/",
     "pytest": "testing/plugin.py",
     "redis": "limits/stores/redis.py",

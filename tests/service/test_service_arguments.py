@@ -344,7 +344,6 @@ def test_a_head_is_what_goes_on_the_wire():
         "user-agent: mine\r\n"
         "X-A: 1\r\n"
         "Authorization: Bearer k\r\n"
-        "Content-Length: "
     )
 
 

@@ -22,8 +22,10 @@ from lionlite.exceptions import (
 )
 from lionlite.records import Usage
 from lionlite.service.secret import Secret
+from lionlite.service.status import MAX_EXCERPT_CHARS
 from lionlite.service.transport.parse import RawReply
-from lionlite.service.wire import MAX_EXCERPT_CHARS, read_reply, read_usage
+from lionlite.service.usage import read_usage
+from lionlite.service.wire import read_reply
 
 pytestmark = pytest.mark.quick
 
@@ -274,7 +276,7 @@ def test_each_status_has_its_error_whatever_the_body(status, kind, is_retryable,
         ({"error": {"message": ""}}, '{"error": {"message": ""}}'),
         (b"upstream connect error\n", "upstream connect error"),
         (b"\n", "nothing"),
-        ([{"error": {"message": "m"}}], '[{"error": {"message": "m"}}]'),
+        ([{"error": {"message": "m"}}], "m"),
     ],
     ids=[
         "openai",

@@ -138,6 +138,23 @@ def test_the_output_cap_comes_from_the_request(caps, expected):
 
 
 @pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        ({}, (False, False)),
+        ({"stream": None, "stream_options": None}, (False, False)),
+        ({"stream": True}, (True, False)),
+        ({"stream": True, "stream_options": {}}, (True, False)),
+        ({"stream": True, "stream_options": {"include_usage": True}}, (True, True)),
+    ],
+    ids=["nothing", "null", "stream", "no options", "usage"],
+)
+def test_a_stream_and_its_usage_are_asked_for(asked, read):
+    chat = read_chat(raw_body(**asked))
+
+    assert (chat.is_stream, chat.wants_usage) == read
+
+
+@pytest.mark.parametrize(
     ("raw", "message"),
     [
         (b"", "parse the JSON"),
@@ -149,7 +166,10 @@ def test_the_output_cap_comes_from_the_request(caps, expected):
         (b'{"model": "m"}', "'messages'"),
         (b'{"model": "m", "messages": []}', "'messages'"),
         (b'{"model": "m", "messages": ["hi"]}', "'messages'"),
-        (raw_body(stream=True), "'stream'"),
+        (raw_body(stream="yes"), "'stream' must be a boolean"),
+        (raw_body(stream_options={"include_usage": True}), "only allowed when 'stream'"),
+        (raw_body(stream=True, stream_options=[]), "'stream_options'"),
+        (raw_body(stream=True, stream_options={"include_usage": "yes"}), "'include_usage'"),
         (raw_body(max_tokens="5"), "'max_tokens'"),
         (raw_body(max_completion_tokens=True), "'max_completion_tokens'"),
         (raw_body(max_tokens=0), "'max_tokens'"),

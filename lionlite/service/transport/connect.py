@@ -19,6 +19,7 @@ import attrs
 
 from lionlite import scope
 from lionlite.exceptions import ConfigError, ConnectionFailed
+from lionlite.service.transport.link import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ def _connect_to(origin: Origin, family: int, address: Address) -> socket.socket:
     with _as_failure(origin):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            with cut_on_cancel(sock):
+            with Cut(sock).on_cancel(scope.current().token):
                 _set_options(sock)
                 sock.settimeout(_step_s())
                 sock.connect(address)
@@ -87,7 +88,7 @@ def _secured(sock: socket.socket, origin: Origin, context: ssl.SSLContext) -> so
     # The handshake is a step of its own: inside wrap_socket nothing could cut it.
     tls = context.wrap_socket(sock, server_hostname=origin.host, do_handshake_on_connect=False)
     try:
-        with cut_on_cancel(tls):
+        with Cut(tls).on_cancel(scope.current().token):
             tls.settimeout(_step_s())
             tls.do_handshake()
     except BaseException:
@@ -110,23 +111,6 @@ def _set_options(sock: socket.socket) -> None:
         option = getattr(socket, name, None)
         if option is not None:  # pragma: no branch - Linux has them all
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-@contextlib.contextmanager
-def cut_on_cancel(sock: socket.socket) -> Iterator[None]:
-    """Wake whatever waits on *sock* when the scope is cancelled.
-
-    The raw shutdown leaves the TLS state alone: `SSLSocket.shutdown` would drop
-    it first, and a send in that moment would leave in clear text. The waker is
-    gone before the owner may close the socket, so no reused descriptor is hit.
-    """
-
-    def cut() -> None:
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    with scope.current().woken_by(cut):
-        yield
 
 
 @contextlib.contextmanager

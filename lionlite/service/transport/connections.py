@@ -8,13 +8,13 @@ and lose calls; here a thread takes a connection for itself.
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
 from lionlite.service.transport.connect import Origin, connect
 from lionlite.service.transport.exchange import Connection
+from lionlite.service.transport.streamed import OpenReply
 
 if TYPE_CHECKING:
     from lionlite.service.transport.exchange import Milestones
@@ -62,6 +62,28 @@ class Connections:
         finally:
             self._give_back(connection)
 
+    def open(
+        self, request: memoryview, milestones: Milestones, *, idle_s: float | None = None
+    ) -> OpenReply:
+        """Send *request* and return the reply once its head is complete.
+
+        Args:
+            request: Head and body.
+            milestones: Told how far it is.
+            idle_s: Seconds that may pass without any byte of the reply, from
+                the end of sending on; None = the deadlines alone bound it.
+
+        Raises:
+            LionError: As `exchange`.
+        """
+        connection = self._take() or Connection(connect(self._origin))
+        try:
+            connection.begin(request, milestones, idle_s=idle_s)
+            return OpenReply(connection.status, connection.headers, _Body(self, connection))
+        except BaseException:
+            connection.close()
+            raise
+
     def close(self) -> None:
         """Close what is idle, and what is in use once it is given back."""
         self._is_closed = True
@@ -76,7 +98,7 @@ class Connections:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if not self._is_too_old(connection) and not connection.is_stale():
+            if not connection.is_idle_for(MAX_IDLE_S) and not connection.is_stale():
                 return connection
             connection.close()
 
@@ -84,24 +106,24 @@ class Connections:
         if not connection.keeps_alive or self._is_closed:
             connection.close()
             return
-        self._idle.append(connection)
-        self._reap()
+        idle = self._idle
+        idle.append(connection)
+        if len(idle) > 1:
+            self._reap()
         if self._is_closed:
-            _close_all(self._idle)
-
-    def _is_too_old(self, connection: Connection) -> bool:
-        return time.monotonic() - connection.idle_since_s > MAX_IDLE_S
+            _close_all(idle)
 
     def _reap(self) -> None:
-        """Close the longest idle one if it is too old; one a call keeps up."""
-        try:
-            oldest = self._idle.popleft()
-        except IndexError:  # pragma: no cover - another thread was quicker
-            return
-        if self._is_too_old(oldest):
+        """Close the longest idle ones if they are too old; two a call keep up."""
+        for _ in range(2):
+            try:
+                oldest = self._idle.popleft()
+            except IndexError:  # pragma: no cover - another thread was quicker
+                return
+            if not oldest.is_idle_for(MAX_IDLE_S):
+                self._idle.appendleft(oldest)
+                return
             oldest.close()
-        else:
-            self._idle.appendleft(oldest)
 
     def _start_anew(self) -> None:  # pragma: no cover - only in forked children
         # Closing drops the child's descriptors only: nothing goes on the wire,
@@ -109,6 +131,18 @@ class Connections:
         # last: until all are closed, no other thread may take one.
         _close_all(self._idle)
         self._pid = os.getpid()
+
+
+class _Body:
+    """The rest of a reply, and where its connection belongs."""
+
+    def __init__(self, pool: Connections, connection: Connection) -> None:
+        self.more = connection.more
+        self._pool = pool
+        self._connection = connection
+
+    def release(self) -> None:
+        self._pool._give_back(self._connection)  # noqa: SLF001 - its own other half
 
 
 def _close_all(idle: deque[Connection]) -> None:

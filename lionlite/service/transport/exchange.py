@@ -1,29 +1,25 @@
 """One request and its reply over one connected socket.
 
 Holds: sending, receiving, each step cut to the time left. Does not hold: the
-choice of a connection (connections.py), or retries. A connection belongs to
-one thread at a time.
+choice of a connection (connections.py), what an open reply is for its reader
+(streamed.py), or retries. A connection belongs to one thread at a time.
 """
 
 from __future__ import annotations
 
-import select
+import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from lionlite import scope
-from lionlite.exceptions import ConnectionFailed
-from lionlite.service.transport.connect import cut_on_cancel
+from lionlite.exceptions import ConnectionFailed, DeadlineExceeded
+from lionlite.service.transport.link import NOTHING, Link, broken, is_overdue
 from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply, ReplyParser
+from lionlite.service.transport.streamed import MAX_STREAM_BYTES
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
-
-RECEIVE_BYTES = 64 * 1024
-
-MAX_STEP_S = 1_000_000.0
-"""Longest wait of one step; sockets refuse timeouts of 2^31 ms (25 days) and more."""
+    from collections.abc import Mapping
 
 
 class Milestones(Protocol):
@@ -41,27 +37,33 @@ class Connection:
 
     Args:
         sock: Connected, after the TLS handshake if any; owned from now on.
-        max_body_bytes: Cap on a reply's body.
+        max_body_bytes: Cap on the body of a reply that is not streamed.
+
+    Attributes:
+        keeps_alive: Whether the last reply was read to its end and the server
+            takes another request.
 
     Threads: one at a time.
     """
 
     def __init__(self, sock: socket.socket, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        self._sock = sock
+        self._link = Link(sock)
+        self._parser = ReplyParser()
         self._max_body_bytes = max_body_bytes
+        self._patience = Patience(scope.Scope(), None)
         self.keeps_alive = False
-        self.idle_since_s = time.monotonic()
+        self._idle_since_s = time.monotonic()
+
+    def is_idle_for(self, seconds: float) -> bool:
+        """Whether the last reply ended more than *seconds* ago."""
+        return time.monotonic() - self._idle_since_s > seconds
 
     def is_stale(self) -> bool:
         """Whether the server closed it, or said something unasked, while idle."""
-        poller = select.poll()
-        poller.register(self._sock, select.POLLIN)
-        return bool(poller.poll(0))
+        return self._link.has_news()
 
     def exchange(self, request: memoryview, milestones: Milestones) -> RawReply:
         """Send *request* and return the reply.
-
-        Afterwards the connection may be used again only if `keeps_alive`.
 
         Raises:
             ConnectionFailed: The connection broke.
@@ -69,77 +71,160 @@ class Connection:
             DeadlineExceeded: The scope's deadline passed.
             Cancelled: The scope was cancelled.
         """
+        here, parser = scope.current(), self._parser
         self.keeps_alive = False
-        parser = ReplyParser(max_body_bytes=self._max_body_bytes)
-        with cut_on_cancel(self._sock):
-            try:
-                failure = self._send(request)
-            finally:
-                # A request cut half way may have arrived: it counts.
-                milestones.sent()
-            for data in self._received():
-                if not parser.has_begun:
-                    milestones.replied()
-                parser.feed(data)
-                if parser.is_done:
-                    break
-            else:
-                if failure is not None and not parser.has_begun:
-                    raise failure
-                parser.feed_end()
-        self.keeps_alive = parser.keeps_alive
-        self.idle_since_s = time.monotonic()
+        parser.begin(max_body_bytes=self._max_body_bytes)
+        with self._link.cut.on_cancel(here.token):
+            failure = self._send(request, milestones, here)
+            while not parser.is_done:
+                try:
+                    data = self._link.receive(here.ends_at_s)
+                except OSError as exc:
+                    raise broken(exc, "read", here) from exc
+                if not data:
+                    here.check("read")
+                self._feed(data, milestones, failure)
         return parser.reply()
+
+    def begin(self, request: memoryview, milestones: Milestones, *, idle_s: float | None) -> None:
+        """Send *request* and read the reply up to the end of its head.
+
+        Args:
+            request: Head and body.
+            milestones: Told how far it is.
+            idle_s: Seconds that may pass without any byte of the reply; None
+                = the deadlines alone bound it.
+
+        Raises:
+            ConnectionFailed: The connection broke.
+            ResponseError: The reply is not HTTP, or past a cap.
+            DeadlineExceeded: The scope's deadline passed, or *idle_s*.
+            Cancelled: The scope was cancelled.
+        """
+        here, parser = scope.current(), self._parser
+        self.keeps_alive = False
+        self._patience = Patience(here, idle_s)
+        parser.begin(max_body_bytes=MAX_STREAM_BYTES)
+        with self._link.cut.on_cancel(here.token):
+            failure = self._send(request, milestones, here)
+        while not parser.is_head_done:
+            self._feed(self._patience.receive(self._link), milestones, failure)
+
+    @property
+    def status(self) -> int:
+        """The status of the reply that was begun."""
+        return self._parser.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the reply that was begun."""
+        return self._parser.headers
+
+    def more(self) -> bytes | None:
+        """Return what arrived next of the reply's body, None at its end.
+
+        Raises:
+            LionError: As `begin`; the deadline and the cancel of the current
+                scope count as well as those of the scope it began in.
+        """
+        parser = self._parser
+        while not (body := parser.take_body()):
+            if parser.is_done:
+                return None
+            self._feed(self._patience.receive(self._link))
+        return body
 
     def close(self) -> None:
         """Give the socket back to the system; nothing is sent."""
-        self._sock.close()
+        self.keeps_alive = False
+        self._link.close()
+        self._parser.release()
 
-    def _send(self, request: memoryview) -> ConnectionFailed | None:
+    def _send(
+        self, request: memoryview, milestones: Milestones, here: scope.Scope
+    ) -> ConnectionFailed | None:
         """Send all of *request*; return the failure if the server stopped taking it.
 
         It is not raised yet: a server that refuses a request (too large, bad
         key) may answer and close before it has read everything.
         """
-        # A loop over send: SSLSocket.sendall takes its timeout once a record.
-        while request:
-            self._bound("send")
-            try:
-                count = self._sock.send(request)
-            except (BrokenPipeError, ConnectionResetError) as exc:
-                return _broken(exc, "send")
-            except OSError as exc:
-                raise _broken(exc, "send") from exc
-            request = request[count:]
+        here.check("send")
+        try:
+            self._link.send(request, here.ends_at_s)
+        except (BrokenPipeError, ConnectionResetError) as exc:
+            return broken(exc, "send", here)
+        except OSError as exc:
+            raise broken(exc, "send", here) from exc
+        finally:
+            # A request cut half way may have arrived: it counts.
+            milestones.sent()
         return None
 
-    def _received(self) -> Iterator[bytes]:
-        while True:
-            self._bound("read")
-            try:
-                data = self._sock.recv(RECEIVE_BYTES)
-            except OSError as exc:
-                raise _broken(exc, "read") from exc
-            if not data:
-                scope.current().check("read")
-                return
-            yield data
+    def _feed(
+        self,
+        data: bytes,
+        milestones: Milestones | None = None,
+        failure: ConnectionFailed | None = None,
+    ) -> None:
+        """Give the parser what arrived, b"" for the end."""
+        parser = self._parser
+        if data:
+            if milestones is not None and not parser.has_begun:
+                milestones.replied()
+            parser.feed(data)
+        else:
+            if failure is not None and not parser.has_begun:
+                raise failure
+            parser.feed_end()
+        if parser.is_done:
+            self.keeps_alive = parser.keeps_alive
+            self._idle_since_s = time.monotonic()
 
-    def _bound(self, phase: str) -> None:
-        """Let the next step on the socket take no longer than is left."""
-        here = scope.current()
-        here.check(phase)
-        self._sock.settimeout(min(max(here.left_s, 0.001), MAX_STEP_S))
 
+class Patience:
+    """How long the reader of an open reply waits for its next bytes.
 
-def _broken(exc: OSError, phase: str) -> ConnectionFailed:
-    """Return the error for a broken socket, unless the scope ended it.
-
-    The cause loses its traceback: a frame of ssl.py holds the request's bytes,
-    and with them the key.
+    Args:
+        opened: The scope in which the reply was opened. The scope that is
+            current at a read counts too: either may end it.
+        idle_s: Seconds without any byte; None = no bound of its own.
     """
-    exc.with_traceback(None)
-    scope.current().check(phase)
-    if isinstance(exc, TimeoutError):
-        raise scope.too_late(phase) from None
-    return ConnectionFailed(f"The connection broke during {phase}: {exc.strerror or exc}.")
+
+    __slots__ = ("_idle_s", "_opened")
+
+    def __init__(self, opened: scope.Scope, idle_s: float | None) -> None:
+        self._opened = opened
+        self._idle_s = math.inf if idle_s is None else idle_s
+
+    def receive(self, link: Link) -> bytes:
+        """Return what arrived, b"" when the other side closed.
+
+        Raises:
+            ConnectionFailed: The connection broke.
+            DeadlineExceeded: A deadline passed, or nothing came for too long.
+            Cancelled: A scope was cancelled.
+        """
+        opened, here = self._opened, scope.current()
+        opened.check("read")
+        here.check("read")
+        ends_at_s = min(opened.ends_at_s, here.ends_at_s, time.monotonic() + self._idle_s)
+        cut = link.cut
+        also = NOTHING if here.token is opened.token else cut.on_cancel(here.token)
+        with cut.on_cancel(opened.token), also:
+            try:
+                data = link.receive(ends_at_s)
+            except OSError as exc:
+                if is_overdue(exc) and time.monotonic() < min(opened.ends_at_s, here.ends_at_s):
+                    raise self._too_quiet() from None
+                raise broken(exc, "read", opened, here) from exc
+        if not data:
+            opened.check("read")
+            here.check("read")
+        return data
+
+    def _too_quiet(self) -> DeadlineExceeded:
+        msg = (
+            f"The provider sent nothing for {self._idle_s:g} s, though the call had more time. "
+            f"Give it more with idle_timeout=."
+        )
+        return DeadlineExceeded(msg, phase="read", retryable=False)

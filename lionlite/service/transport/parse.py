@@ -1,21 +1,21 @@
-"""One HTTP/1.1 reply: its bytes in, status, headers and body out.
+"""One HTTP/1.1 reply after the other: their bytes in, status, headers and body out.
 
-Holds: the caps on head and body, and what llhttp (through httptools) leaves to
-its user. Does not hold: sockets, time, or what the body means. One parser
-belongs to one exchange of one thread.
+Holds: the caps on head, framing and body, and what llhttp (through httptools)
+leaves to its user. Does not hold: sockets, time, the coding of a body
+(decode.py), or what it means. One parser belongs to one connection.
 
 Source: RFC 9112; what httptools does and does not do was measured with it.
 """
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
 import attrs
 import httptools
 
 from lionlite.exceptions import ConnectionFailed, ResponseError, ResponseTooLarge
+from lionlite.service.transport.decode import decoded, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 64 * 1024
 """Far above any provider's; llhttp is quadratic in one header's length (26 MB cost 4.4 s)."""
 
+MAX_HEADERS = 256
+"""Common servers send at most 100."""
+
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """Decompressed; the longest answers of today's models are below 1 MB."""
 
+MAX_FRAMING_RATIO = 16
+"""Bytes of chunk sizes and the like for each byte of body; a chunk of one byte has 5."""
+
 _NO_BODY = frozenset({204, 304})
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
 @attrs.frozen
@@ -46,51 +51,75 @@ class RawReply:
 
 
 class ReplyParser:
-    """Reads one reply; the `on_*` methods are called by httptools.
+    """Reads replies, one after the other; the `on_*` attributes are called by httptools.
+
+    llhttp judges every byte. The headers are then cut out of the head that it
+    accepted: a call back into Python for each costs more than all the rest.
 
     Args:
-        max_body_bytes: Cap on the body, before and after decompression.
+        max_body_bytes: Cap on a body, before and after decompression.
+
+    Attributes:
+        status: The HTTP status, once the head is done.
+        headers: Lower-case names; values of equal names joined with ", ".
+        is_head_done: Whether the head is complete, interim ones aside.
+        is_done: Whether the reply is complete.
+        keeps_alive: Whether the connection may then be used again.
     """
 
     def __init__(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
+        self.begin(max_body_bytes=max_body_bytes)
+
+    def begin(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        """Get ready for the next reply; the last one was read to its end and keeps alive."""
         self._max_body_bytes = max_body_bytes
-        self._head_bytes = 0
-        self._status = 0
-        self._is_head_done = False
+        self._head = b""
+        self._head_bytes = self._framing_bytes = self._bare_bytes = self._body_bytes = 0
+        self._interims = self._begun = 0
+        self._ends: list[tuple[bool, int]] = []
+        self._body: list[bytes] = []
         self._is_close_delimited = False
-        self._headers: dict[str, str] = {}
-        self._chunks: list[bytes] = []
-        self._body_bytes = 0
-        self._problem: str | None = None
-        self.is_done = False
-        self.keeps_alive = False
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.is_head_done = self.is_done = self.keeps_alive = False
 
     @property
     def has_begun(self) -> bool:
         """Whether any byte of the reply was fed."""
         return self._head_bytes > 0
 
+    def release(self) -> None:
+        """Let go of httptools' parser, which holds this one; nothing works afterwards."""
+        del self._parser
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes from the socket.
 
         Raises:
             ResponseError: They are not a reply that we accept.
-            ResponseTooLarge: The head or the body passes its cap.
+            ResponseTooLarge: The head, the framing or the body passes its cap.
         """
-        if not self._is_head_done:
-            # Cap before parsing: a head is cut into pieces that stay cheap.
+        is_body = self.is_head_done
+        if not is_body:
             room = MAX_HEAD_BYTES - self._head_bytes
-            head, data = data[:room], data[room:]
-            self._head_bytes += len(head)
-            self._parse(head)
-            if data and not self._is_head_done:
-                msg = f"The reply's head is longer than {MAX_HEAD_BYTES:,} bytes."
-                raise ResponseTooLarge(msg)
-        if data:
-            self._parse(data)
-        if self._body_bytes > self._max_body_bytes:
-            raise self._too_large()
+            if len(data) > room:
+                self._feed_long(data[:room], data[room:])
+                return
+            self._head_bytes += len(data)
+            self._head += data
+        problem = self._parse(data)
+        if not is_body:
+            self._read_heads(problem)
+        if self.is_head_done and len(self._ends) > self._interims:
+            self._finish(problem)
+        elif problem is not None:
+            raise _invalid(problem)
+        count = self._keep_body() if self._pieces else 0
+        if is_body:
+            self._count_framing(len(data), count)
 
     def feed_end(self) -> None:
         """Take note that the server closed the connection.
@@ -105,6 +134,11 @@ class ReplyParser:
             msg = f"The provider closed the connection {what}."
             raise ConnectionFailed(msg)
 
+    def take_body(self) -> bytes:
+        """Return what arrived of the body since the last time, still encoded."""
+        body, self._body = self._body, []
+        return body[0] if len(body) == 1 else b"".join(body)
+
     def reply(self) -> RawReply:
         """Return the complete reply.
 
@@ -112,92 +146,123 @@ class ReplyParser:
             ResponseError: The body's encoding is broken or one we did not ask for.
             ResponseTooLarge: The body decompresses past its cap.
         """
-        body = self._decoded(b"".join(self._chunks))
-        return RawReply(self._status, self._headers, body)
+        body, coding = self.take_body(), self.headers.get("content-encoding")
+        if coding is not None:
+            body = decoded(body, coding, max_bytes=self._max_body_bytes)
+        return RawReply(self.status, self.headers, body)
 
-    def _parse(self, data: bytes) -> None:
+    def _feed_long(self, head: bytes, rest: bytes) -> None:
+        """Feed more than a head may have: cap before parsing, so that it stays cheap."""
+        if head:
+            self.feed(head)
+        if not self.is_head_done:
+            msg = f"The reply's head is longer than {MAX_HEAD_BYTES:,} bytes."
+            raise ResponseTooLarge(msg)
+        if self.is_done:
+            self.keeps_alive = False
+        else:
+            self.feed(rest)
+
+    def _parse(self, data: bytes) -> str | None:
+        """Have llhttp judge *data*; return its objection."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._problem = "it wants to change the protocol"
+            return _UPGRADE
         except httptools.HttpParserError as exc:
-            # Bytes after a complete reply that said "close" are an error to
-            # llhttp: the reply stands, the connection is not used again.
-            if not self.is_done:
-                self._problem = self._problem or str(exc)
-        if self._problem is not None:
-            msg = f"The reply is not valid HTTP: {self._problem}."
-            raise ResponseError(msg)
+            return str(exc)
+        return None
 
-    # --- called by httptools; what they raise would be wrapped, so they note it
+    def _read_heads(self, problem: str | None) -> None:
+        """Read the head, and pass over interim ones (100 to 199) before it."""
+        # After an objection only the heads of complete messages are sound.
+        while problem is None or len(self._ends) > self._interims:
+            if self._head[:1] not in _FIRST:
+                # llhttp passes over blank lines.
+                raise _invalid("it begins with a blank line")
+            head, end, rest = self._head.partition(_END_OF_HEAD)
+            if not end:
+                return
+            status, headers = _read_head(head.decode("latin-1"))
+            if not 100 <= status < 200:  # noqa: PLR2004 - interim replies
+                self._note_head(status, headers)
+                return
+            if status == 101 or not _FRAMING.isdisjoint(headers):  # noqa: PLR2004
+                raise _invalid(_UPGRADE)
+            self._interims += 1
+            self._head = rest
+
+    def _note_head(self, status: int, headers: dict[str, str]) -> None:
+        coding = headers.get("transfer-encoding")
+        if coding is not None and coding.lower() != "chunked":
+            raise _invalid(f"transfer-encoding {coding!r:.40}")
+        self.is_head_done = True
+        self.status = status
+        self.headers = headers
+        has_length = coding is not None or "content-length" in headers
+        self._is_close_delimited = not has_length and status not in _NO_BODY
+        self._head = b""
+
+    def _finish(self, problem: str | None) -> None:
+        """Note the end of the reply; what follows in the same bytes answers nothing we sent."""
+        may_keep, count = self._ends[self._interims]
+        del self._pieces[count:]
+        self.is_done = True
+        self.keeps_alive = may_keep and problem is None and self._begun == self._interims + 1
+
+    def _keep_body(self) -> int:
+        """Move the pieces of the body to the rest; return their bytes."""
+        pieces = self._pieces
+        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._body.append(piece)
+        self._body_bytes += len(piece)
+        if self._body_bytes > self._max_body_bytes:
+            raise too_large(self._max_body_bytes)
+        return len(piece)
+
+    def _count_framing(self, fed: int, body: int) -> None:
+        """Refuse what is more framing than body: chunk extensions, trailers."""
+        self._framing_bytes += fed - body
+        self._bare_bytes = 0 if body else self._bare_bytes + fed
+        allowed = MAX_HEAD_BYTES + MAX_FRAMING_RATIO * self._body_bytes
+        if self._bare_bytes > MAX_HEAD_BYTES or self._framing_bytes > allowed:
+            msg = "The reply's chunk extensions or trailers are too long."
+            raise ResponseTooLarge(msg)
 
     def on_message_begin(self) -> None:
-        """Note a second reply in the same bytes: it answers nothing we sent."""
-        if self.is_done:
-            self.keeps_alive = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header; trailers come here too, and are left out."""
-        if self._is_head_done:
-            return
-        key = name.decode("latin-1").lower()
-        text = value.decode("latin-1").strip(" \t")
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
-
-    def on_headers_complete(self) -> None:
-        """Judge the head."""
-        status, version = self._parser.get_status_code(), self._parser.get_http_version()
-        if self.is_done or status in range(100, 200):
-            return
-        self._is_head_done = True
-        self._status = status
-        if status not in range(200, 600) or version not in {"1.0", "1.1"}:
-            self._problem = f"status {status} of HTTP/{version}"
-        coding = self._headers.get("transfer-encoding")
-        if coding is not None and coding.lower() != "chunked":
-            self._problem = f"transfer-encoding {coding!r:.40}"
-        has_length = coding is not None or "content-length" in self._headers
-        self._is_close_delimited = not has_length and status not in _NO_BODY
-
-    def on_body(self, data: bytes) -> None:
-        """Collect a piece of the body."""
-        if self.is_done:
-            return
-        self._body_bytes += len(data)
-        if self._body_bytes <= self._max_body_bytes:
-            self._chunks.append(data)
+        """Count the replies that begin, interim ones too."""
+        self._begun += 1
 
     def on_message_complete(self) -> None:
-        """Note the end of a reply, or of an interim one (100 to 199)."""
-        if self.is_done:
-            return
-        if not self._is_head_done:
-            self._headers = {}
-            return
-        self.is_done = True
-        # Only true inside this callback.
-        self.keeps_alive = self._parser.should_keep_alive()
+        """Note whether the connection may be used again, and the pieces of body so far."""
+        # Only told inside this callback.
+        self._ends.append((self._parser.should_keep_alive(), len(self._pieces)))
 
-    def _too_large(self) -> ResponseTooLarge:
-        msg = f"The reply's body is longer than {self._max_body_bytes:,} bytes."
-        return ResponseTooLarge(msg)
 
-    def _decoded(self, body: bytes) -> bytes:
-        coding = self._headers.get("content-encoding", "identity").lower()
-        if coding in {"identity", ""} or not body:
-            return body
-        if coding != "gzip":
-            msg = f"The reply is encoded as {coding!r:.40}, which was not asked for."
-            raise ResponseError(msg)
-        inflater = zlib.decompressobj(_GZIP_WINDOW)
-        try:
-            plain = inflater.decompress(body, self._max_body_bytes + 1)
-        except zlib.error as exc:
-            msg = f"The reply's gzip is broken: {exc}."
-            raise ResponseError(msg) from exc
-        if len(plain) > self._max_body_bytes:
-            raise self._too_large()
-        if not inflater.eof:
-            msg = "The reply's gzip ends too early."
-            raise ResponseError(msg)
-        return plain
+_END_OF_HEAD = b"\r\n\r\n"
+_FIRST = (b"H", b"")
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+_UPGRADE = "it wants to change the protocol"
+
+
+def _invalid(problem: str) -> ResponseError:
+    msg = f"The reply is not valid HTTP: {problem}."
+    return ResponseError(msg)
+
+
+def _read_head(head: str) -> tuple[int, dict[str, str]]:
+    """Return status and headers of a head that llhttp accepted."""
+    status, version = int(head[9:12]), head[5:8]
+    if not 100 <= status < 600 or version not in {"1.0", "1.1"}:  # noqa: PLR2004
+        raise _invalid(f"status {status} of HTTP/{version}")
+    lines = head.split("\r\n")
+    if len(lines) > MAX_HEADERS + 1:
+        raise _invalid(f"it has more than {MAX_HEADERS} headers")
+    headers: dict[str, str] = {}
+    del lines[0]
+    for line in lines:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return status, headers

@@ -1,0 +1,359 @@
+"""A model's answer as it is being written.
+
+Holds: `Stream`, the iterator of text that a caller gets, and how a call opens
+one. Does not hold: what the events mean (chunks.py), sockets (transport/), or
+the turn that a stream may be part of (conversation/). A stream belongs to one
+thread at a time.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from lionlite import scope
+from lionlite.exceptions import (
+    ConnectionFailed,
+    LionError,
+    RateLimitError,
+    ResponseError,
+    ServiceError,
+    StreamTruncated,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from lionlite.limits.headers import ServerView
+    from lionlite.service.budgets import Permit
+    from lionlite.service.call import Call
+    from lionlite.service.chunks import StreamReader
+    from lionlite.service.delivery import Delivery
+    from lionlite.service.estimate import Cost
+    from lionlite.service.lessons import Exchange
+    from lionlite.service.reply import Reply
+    from lionlite.service.transport.streamed import OpenReply
+
+_GOOD: Final = 2
+
+DRAIN_S: Final = 0.05
+"""What follows the end mark of a stream is on its way; a server that keeps quiet is left."""
+
+
+class Stream:
+    """A model's answer, piece by piece, as the provider sends it.
+
+    An iterator of text: every piece as soon as it arrives, none of them empty.
+    When it ends, `reply` is the whole reply and the budget has been corrected.
+    Use it in a `with`, or read it to its end: leaving early closes the
+    connection, so the provider stops, and gives the call's place back. A stream
+    that is simply dropped is given up in the same way.
+
+    Attributes:
+        reply: The whole reply, None until the stream has ended.
+
+    Iterating raises:
+        StreamTruncated: It was cut; what was said stands in `.partial`. Nobody
+            sends the request again by himself: part of the text was handed out.
+        ServiceError: The provider reported an error in mid-stream.
+        DeadlineExceeded: A deadline passed, or nothing came for too long.
+        Cancelled: The scope in which it was opened was cancelled, or the
+            current one, or the service.
+
+    Threads: one at a time.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._ready: deque[str] = deque()
+        self._is_over = False
+        self._on_reply: list[Callable[[Reply], None]] = []
+        self._on_end: list[Callable[[], None]] = []
+        self.reply: Reply | None = None
+        self._dropped = weakref.finalize(self, _give_up, source, self._on_end, os.getpid())
+        self._dropped.atexit = False
+
+    def when(self, *, complete: Callable[[Reply], None], over: Callable[[], None]) -> None:
+        """Have *complete* called with the reply, and *over* when it ends in any way.
+
+        Neither may hold the stream; *over* may be called in another thread.
+        """
+        self._on_reply.append(complete)
+        self._on_end.append(over)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        while not self._ready:
+            if self._is_over:
+                raise StopIteration
+            self._read_on()
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """Leave the stream; what has not been read is lost. A second call does nothing."""
+        self._ready.clear()
+        if not self._is_over:
+            self._is_over = True
+            try:
+                self._source.leave()
+            finally:
+                self._ended()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "complete" if self.reply is not None else "over" if self._is_over else "open"
+        return f"<Stream, {state}>"
+
+    def _read_on(self) -> None:
+        try:
+            pieces, reply = self._source.more()
+            if reply is not None:
+                for complete in self._on_reply:
+                    complete(reply)
+        except BaseException:
+            self.close()
+            raise
+        self._ready.extend(pieces)
+        if reply is not None:
+            self.reply = reply
+            self._is_over = True
+            self._ended()
+
+    def _ended(self) -> None:
+        self._dropped.detach()
+        for over in self._on_end:
+            over()
+
+
+class Source(Protocol):
+    """Where a stream's text comes from."""
+
+    def more(self) -> tuple[list[str], Reply | None]:
+        """Return the text that arrived next, and the reply when it was the last."""
+
+    def leave(self) -> None:
+        """Give everything back; safe after the end too, and twice."""
+
+
+class Whole:
+    """A reply that came in one piece."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def more(self) -> tuple[list[str], Reply | None]:
+        """Return all of it."""
+        return [self._reply.text] if self._reply.text else [], self._reply
+
+    def leave(self) -> None:
+        """Do nothing: it holds nothing."""
+
+
+class Arriving:
+    """A reply that is on its way.
+
+    Args:
+        call: Whose reply it is.
+        opened: The open reply.
+        reader: What its bytes mean.
+        permit: The call's share of the budget.
+        exchange: The exchange under way.
+        cost: What the call was taken to cost.
+        end: Ends the exchange, called once.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        opened: OpenReply,
+        reader: StreamReader,
+        *,
+        permit: Permit,
+        exchange: Exchange,
+        cost: Cost | None,
+        end: Callable[[], None],
+    ) -> None:
+        self._call = call
+        self._opened = opened
+        self._chunks = opened.chunks()
+        self._reader = reader
+        self._permit = permit
+        self._exchange = exchange
+        self._cost = cost
+        self._end = end
+        self._cut: ConnectionFailed | None = None
+        self._is_read = False
+        self._is_over = False
+
+    def more(self) -> tuple[list[str], Reply | None]:
+        """Return what arrived; the reply only when it is remembered and settled."""
+        try:
+            pieces = [] if self._is_read else self._next_pieces()
+            if pieces or not self._is_read:
+                return pieces, None
+            reply = self._completed()
+        except BaseException as error:
+            self._failed(error)
+            raise
+        self._over()
+        self._call.record(reply)
+        return pieces, reply
+
+    def leave(self) -> None:
+        """Close the connection, so that the provider stops, and settle the call."""
+        if not self._is_over:
+            self._over()
+            self._call.record_failure(GeneratorExit())
+
+    def _next_pieces(self) -> list[str]:
+        try:
+            data = next(self._chunks, None)
+        except ConnectionFailed as exc:
+            # Cut, or closed without a farewell: the reader knows.
+            self._cut, data = exc.with_traceback(None), None
+        if data is None:
+            self._is_read = True
+            return self._reader.feed_end()
+        pieces = self._reader.feed(data)
+        if self._reader.is_done:
+            self._is_read = True
+            self._drain()
+        return pieces
+
+    def _drain(self) -> None:
+        """Read what follows the end mark, so that the connection can be used again."""
+        soon = scope.Scope(time.monotonic() + DRAIN_S)
+        with scope.entered(soon), contextlib.suppress(LionError):
+            deque(self._chunks, maxlen=0)
+
+    def _completed(self) -> Reply:
+        views: Mapping[str, ServerView] = self._call.learned(self._opened.headers)
+        try:
+            reply = self._call.finished(self._reader)
+        except StreamTruncated as error:
+            raise error from self._cut
+        self._call.completed(
+            reply, views, permit=self._permit, exchange=self._exchange, cost=self._cost
+        )
+        return reply
+
+    def _failed(self, error: BaseException) -> None:
+        if self._reader.usage is not None:
+            self._call.settle(self._permit, self._reader.usage)
+        self._over()
+        if isinstance(error, LionError):
+            self._call.noted(error)
+            error.partial = error.partial or self._reader.partial
+            if isinstance(error, ServiceError) and error.partial:
+                # Part of it was handed out: who retries must know.
+                error.retryable = False
+        self._call.record_failure(error)
+
+    def _over(self) -> None:
+        """Give back socket and permit; what was not settled stays charged as estimated."""
+        self._is_over = True
+        self._call.goes_on()
+        try:
+            self._opened.close()
+        finally:
+            self._permit.__exit__(None, None, None)
+            self._end()
+
+
+def streamed(parts: Delivery, call: Call, *, idle_s: float | None) -> Stream:
+    """Return the stream that *call* opens, once its status is known to be good.
+
+    Args:
+        parts: What the service's calls share.
+        call: Its request asks for a stream.
+        idle_s: The longest silence, in seconds; None = no bound of its own.
+
+    Raises:
+        LionError: See `Service.stream`.
+    """
+    try:
+        kept = call.replayed()
+        if kept is None:
+            return Stream(call.until(lambda: _opened(parts, call, idle_s)))
+    except BaseException as error:
+        call.record_failure(error)
+        raise
+    call.record(kept)
+    return Stream(Whole(kept))
+
+
+def _opened(parts: Delivery, call: Call, idle_s: float | None) -> Source:
+    """Send the request once; return the source of its text."""
+    cost = call.cost()
+    permit = call.reserve(cost)
+    with contextlib.ExitStack() as undo:
+        undo.push(permit)
+        exchange = parts.lessons.begin()
+        undo.callback(parts.lessons.end)
+        call.waits()
+        undo.callback(call.goes_on)
+        opened = call.opened(permit, idle_s)
+        undo.callback(opened.close)
+        if opened.status // 100 != _GOOD:
+            raise _refusal(call, opened, permit)
+        undo.pop_all()
+    return Arriving(
+        call,
+        opened,
+        call.reader(opened.headers),
+        permit=permit,
+        exchange=exchange,
+        cost=cost,
+        end=parts.lessons.end,
+    )
+
+
+def _refusal(call: Call, opened: OpenReply, permit: Permit) -> LionError:
+    """Return the error that a reply with this status is."""
+    call.learned(opened.headers)
+    try:
+        call.read(opened.read())
+    except RateLimitError as error:
+        call.refused(permit, error)
+        return error.with_traceback(None)
+    except LionError as error:
+        return error.with_traceback(None)
+    msg = f"The provider answered {opened.status} with a whole reply."
+    return ResponseError(msg, status=opened.status)
+
+
+def _give_up(source: Source, on_end: list[Callable[[], None]], pid: int) -> None:
+    """Leave a stream that was dropped.
+
+    Garbage collection may run this inside any lock, our own too, so another
+    thread does it; started below `threading`, which has locks as well.
+    """
+    if os.getpid() == pid:
+        with contextlib.suppress(RuntimeError):  # the interpreter ends
+            _thread.start_new_thread(_leave, (source, on_end))
+
+
+def _leave(source: Source, on_end: list[Callable[[], None]]) -> None:
+    try:
+        source.leave()
+    finally:
+        for over in on_end:
+            over()

@@ -1,0 +1,138 @@
+"""The content coding of a body, undone piece by piece within a cap.
+
+Holds: identity and gzip; we ask for identity, but a proxy may not care. Does
+not hold: HTTP's framing (parse.py). One decoder belongs to one body.
+
+Source: RFC 9110, section 8.4.1.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol
+
+from lionlite.exceptions import ResponseError, ResponseTooLarge
+
+SLICE_BYTES = 64 * 1024
+"""A small piece of gzip may hold megabytes: they come out in slices of this size."""
+
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+class Decoder(Protocol):
+    """What undoes the coding of one body."""
+
+    max_bytes: int
+    """Cap on what comes out in all; may be changed on the way."""
+
+    def put(self, piece: bytes) -> None:
+        """Take the next piece of the body, once `take` has returned b""."""
+
+    def take(self) -> bytes:
+        """Return what is decoded and not taken yet; b"" when more must be put."""
+
+    def finish(self) -> None:
+        """Take note that the body ended here."""
+
+
+def decoder_for(coding: str, *, max_bytes: int) -> Decoder:
+    """Return what undoes *coding*.
+
+    Args:
+        coding: Of the content-encoding header, "" if there is none.
+        max_bytes: Cap on the decoded body.
+
+    Raises:
+        ResponseError: A coding that we did not ask for and do not read.
+    """
+    name = coding.lower()
+    if name in {"", "identity"}:
+        return _Identity(max_bytes)
+    if name == "gzip":
+        return _Gzip(max_bytes)
+    msg = f"The reply is encoded as {name!r:.40}, which was not asked for."
+    raise ResponseError(msg)
+
+
+def decoded(body: bytes, coding: str, *, max_bytes: int) -> bytes:
+    """Return a whole body, decoded.
+
+    Raises:
+        ResponseError: The coding is broken or one we did not ask for.
+        ResponseTooLarge: The body decodes past *max_bytes*.
+    """
+    if not body:
+        return body
+    decoder = decoder_for(coding, max_bytes=max_bytes)
+    decoder.put(body)
+    pieces = list(iter(decoder.take, b""))
+    decoder.finish()
+    return b"".join(pieces)
+
+
+def too_large(max_bytes: int) -> ResponseTooLarge:
+    """Return the error for a body past its cap."""
+    msg = f"The reply's body is longer than {max_bytes:,} bytes."
+    return ResponseTooLarge(msg)
+
+
+class _Identity:
+    """Passes the body on, and counts it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._count = 0
+        self._piece = b""
+
+    def put(self, piece: bytes) -> None:
+        self._count += len(piece)
+        if self._count > self.max_bytes:
+            raise too_large(self.max_bytes)
+        self._piece = piece
+
+    def take(self) -> bytes:
+        piece, self._piece = self._piece, b""
+        return piece
+
+    def finish(self) -> None:
+        """Any end is a good end."""
+
+
+class _Gzip:
+    """Unpacks the first member; what follows it is not looked at."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._inflater = zlib.decompressobj(_GZIP_WINDOW)
+        self._packed = b""
+        self._count = 0
+        self._has_begun = False
+
+    def put(self, piece: bytes) -> None:
+        self._packed += piece
+        self._has_begun = self._has_begun or bool(piece)
+
+    def take(self) -> bytes:
+        if self._inflater.eof:
+            self._packed = b""
+            return b""
+        # Also with nothing left to unpack: zlib may hold back what did not fit a slice.
+        room = min(SLICE_BYTES, self.max_bytes - self._count + 1)
+        if room <= 0:
+            raise too_large(self.max_bytes)
+        try:
+            plain = self._inflater.decompress(self._packed, room)
+        except zlib.error as exc:
+            msg = f"The reply's gzip is broken: {exc}."
+            raise ResponseError(msg) from exc
+        self._packed = self._inflater.unconsumed_tail
+        self._count += len(plain)
+        if self._count > self.max_bytes:
+            raise too_large(self.max_bytes)
+        return plain
+
+    def finish(self) -> None:
+        # A body of no bytes at all was never packed.
+        if self._has_begun and not self._inflater.eof:
+            msg = "The reply's gzip ends too early."
+            raise ResponseError(msg)

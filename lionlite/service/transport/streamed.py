@@ -1,0 +1,133 @@
+"""A reply whose body is still on its way.
+
+Holds: `OpenReply`, which decodes, caps and releases. Does not hold: where the
+body comes from (exchange.py for our own connections, proxy.py, borrowed.py).
+An open reply belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Protocol
+
+from lionlite.exceptions import ConnectionFailed
+from lionlite.service.transport.decode import decoder_for
+from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_STREAM_BYTES = 512 * 1024 * 1024
+"""128,000 tokens with 20 log probabilities each, at some 3 kB a token."""
+
+
+class Source(Protocol):
+    """Where the body of an open reply comes from; must not hold the reply."""
+
+    def more(self) -> bytes | None:
+        """Return the next piece as it arrived, None at the end of a whole body.
+
+        Raises:
+            ConnectionFailed: The body was cut.
+            ResponseError: It is not HTTP, or past a cap.
+            DeadlineExceeded: A deadline passed, or nothing came for too long.
+            Cancelled: A scope was cancelled.
+        """
+
+    def release(self) -> None:
+        """Give everything back; called once, from anywhere, without locks held."""
+
+
+class OpenReply:
+    """A reply whose head is complete.
+
+    Dropped unread, it closes its connection, so that the provider stops.
+
+    Args:
+        status: The HTTP status.
+        headers: Lower-case names; values of equal names joined with ", ".
+        source: The rest of it.
+
+    Attributes:
+        status: The HTTP status.
+        headers: As given.
+
+    Raises:
+        ResponseError: The body has a coding that we did not ask for.
+
+    Threads: one at a time.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], source: Source) -> None:
+        self.status = status
+        self.headers = headers
+        self._source = source
+        coding = headers.get("content-encoding", "")
+        self._decoder = decoder_for(coding, max_bytes=MAX_STREAM_BYTES)
+        self._has_ended = False
+        # No lock in it, so that garbage collection may run it anywhere.
+        self._release = weakref.finalize(self, source.release)
+        self._release.atexit = False
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the rest of the body, decoded, in pieces, as soon as they arrive.
+
+        Raises:
+            ConnectionFailed: The body was cut, or the reply was closed.
+            ResponseError: It is not HTTP, its coding is broken, or it passes a cap.
+            DeadlineExceeded: The deadline of the scope in which the reply was
+                opened passed, or that of the current one, or nothing came for
+                too long.
+            Cancelled: One of the two scopes was cancelled.
+
+        Threads: blocks the calling thread only.
+        """
+        while (piece := self._next()) is not None:
+            yield piece
+
+    def read(self) -> RawReply:
+        """Return the reply with the whole rest of its body.
+
+        Raises:
+            LionError: As `chunks`; ResponseTooLarge already past the cap of
+                replies that are not streamed.
+        """
+        self._decoder.max_bytes = MAX_BODY_BYTES
+        return RawReply(self.status, self.headers, b"".join(self.chunks()))
+
+    def close(self) -> None:
+        """Give the connection back if the reply was read to its end, else close it.
+
+        A second call does nothing.
+
+        Threads: from the thread that reads.
+        """
+        self._release()
+
+    def _next(self) -> bytes | None:
+        if self._has_ended:
+            return None
+        if not self._release.alive:
+            msg = "The reply was closed before its end."
+            raise ConnectionFailed(msg, retryable=False)
+        try:
+            piece = self._decoded()
+        except BaseException:
+            self._release()
+            raise
+        if piece is None:
+            self._has_ended = True
+            self._release()
+        return piece
+
+    def _decoded(self) -> bytes | None:
+        decoder = self._decoder
+        while True:
+            piece = decoder.take()
+            if piece:
+                return piece
+            raw = self._source.more()
+            if raw is None:
+                decoder.finish()
+                return None
+            decoder.put(raw)
