@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,10 @@ STREAMS = {
     "no end": (b"data: a\n\ndata: b", [(b"a", ""), (b"b", "")]),
     "no blank line": (b"data: a\n\ndata: b\n", [(b"a", ""), (b"b", "")]),
     "letters of several bytes": ("data: é😀\n\n".encode(), [("é😀".encode(), "")]),
-    "no letters": (b"data: \xff\xfe\nevent: \xff\n\n", [(b"\xff\xfe", "\N{REPLACEMENT CHARACTER}")]),
+    "no letters": (
+        b"data: \xff\xfe\nevent: \xff\n\n",
+        [(b"\xff\xfe", "\N{REPLACEMENT CHARACTER}")],
+    ),
     "nothing": (b"", []),
 }
 
@@ -95,7 +99,21 @@ def by_the_book(stream):
 
 
 PARTS = st.sampled_from(
-    [b"\n", b"\r", b"\r\n", b"\n\n", b"data: ", b"data:", b"data", b"event: ", b": ", b":", b" ", b"x", b"\xef\xbb\xbf"]
+    [
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"data: ",
+        b"data:",
+        b"data",
+        b"event: ",
+        b": ",
+        b":",
+        b" ",
+        b"x",
+        b"\xef\xbb\xbf",
+    ]
 )
 
 
@@ -104,7 +122,7 @@ def test_any_bytes_read_as_the_standard_says_wherever_they_are_cut(stream, data)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     edges = [0, *cuts, len(stream)]
 
-    pieces = [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in pairwise(edges)]
 
     assert events_of(*pieces) == by_the_book(stream)
 

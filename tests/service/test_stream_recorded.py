@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -61,7 +62,7 @@ def in_pieces(stream, seed):
     rng = random.Random(seed)
     count = min(rng.choice([1, 5, 50, 500]), len(stream))
     edges = [0, *sorted(rng.sample(range(len(stream)), count)), len(stream)]
-    return [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [stream[start:end] for start, end in pairwise(edges)]
 
 
 def read(exchange, pieces):
@@ -183,7 +184,11 @@ def test_a_cut_recorded_stream_is_no_answer_though_openai_python_ends_without_an
 
 def test_recorded_complete_streams_without_a_finish_reason_are_the_two_known_ones():
     """Why the end mark alone completes an answer."""
-    found = {p.id for p in CHATS if read(p.values[0], [p.values[0]["response"].encode()])[0].finish_reason is None}
+    found = {
+        p.id
+        for p in CHATS
+        if read(p.values[0], [p.values[0]["response"].encode()])[0].finish_reason is None
+    }
 
     assert found == NO_FINISH_REASON
 

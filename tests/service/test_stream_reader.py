@@ -1,0 +1,563 @@
+"""Reading a streamed reply: what is an answer, what is none, and what is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lionlite.exceptions import (
+    BadRequestError,
+    LionError,
+    RateLimitError,
+    ResponseError,
+    ResponseTooLarge,
+    ServerError,
+    ServiceError,
+    StreamTruncated,
+)
+from lionlite.records import Usage
+from lionlite.service import chunks
+from lionlite.service.chunks import StreamReader
+from lionlite.service.reply import reply_in
+from lionlite.service.secret import Secret
+
+pytestmark = pytest.mark.quick
+
+KEY = "canary-0123456789/abcdef+"
+SSE = {"content-type": "text/event-stream", "x-request-id": "req_1"}
+USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+DONE = b"data: [DONE]\n\n"
+
+
+def event(chunk):
+    """Return *chunk* as an event: bytes are data as they are, anything else is JSON."""
+    data = chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode()
+    return b"data: " + data + b"\n\n"
+
+
+def chunk(delta=None, *, finish=None, index=0, **top):
+    choice = {"index": index, "delta": delta or {}, "finish_reason": finish}
+    return {"id": "c", "model": "acme-1", "choices": [choice], **top}
+
+
+def said(text, **how):
+    return chunk({"content": text}, **how)
+
+
+STOP = chunk(finish="stop")
+
+
+def reader_of(headers=SSE):
+    return StreamReader(headers, now_epoch_s=0.0, scrub=Secret(KEY).scrub, provider="Acme")
+
+
+def read(*events, headers=SSE, done=True):
+    """Return the reply of a stream of *events*, and its text piece by piece."""
+    stream = b"".join(e if isinstance(e, bytes) else event(e) for e in events)
+    reader = reader_of(headers)
+    texts = reader.feed(stream + (DONE if done else b"")) + reader.feed_end()
+    reply = reader.finish(attempts=2, waited_s=0.5, elapsed_s=1.5)
+    assert (reply.attempts, reply.waited_s, reply.elapsed_s) == (2, 0.5, 1.5)
+    assert reply_in(reply.raw, reply.request_id, 2, 0.5, 1.5) == reply
+    assert "".join(texts) == reply.text
+    return reply, texts
+
+
+def error_of(*events, **how):
+    with pytest.raises(LionError) as caught:
+        read(*events, **how)
+    return caught.value
+
+
+def test_a_stream_comes_out_as_text_and_at_its_end_as_a_reply():
+    first = chunk({"role": "assistant", "content": ""}, system_fingerprint="fp", created=7)
+    last = {"id": "c", "model": "acme-1", "choices": [], "usage": {**USAGE, "cost": 0.25}}
+
+    reply, texts = read(first, said("Hel"), said("lo"), STOP, last)
+
+    assert texts == ["Hel", "lo"]
+    assert (str(reply), reply.model, reply.finish_reason) == ("Hello", "acme-1", "stop")
+    assert (reply.usage, reply.cost, reply.request_id) == (Usage(10, 2), 0.25, "req_1")
+    assert reply.raw == {
+        "id": "c",
+        "object": "chat.completion",
+        "model": "acme-1",
+        "created": 7,
+        "system_fingerprint": "fp",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello"},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {**USAGE, "cost": 0.25},
+    }
+
+
+def test_text_is_out_as_soon_as_its_event_is():
+    reader = reader_of()
+
+    assert reader.feed(event(said("a"))) == ["a"]
+    assert reader.feed(event(said("b"))[:-1]) == []
+    assert reader.feed(b"\n") == ["b"]
+    assert (reader.partial, reader.is_done) == ("ab", False)
+
+
+# --- complete or not
+
+
+def test_the_end_mark_alone_completes_a_stream():
+    """Snowflake and OpenRouter send complete streams without a finish reason."""
+    assert read(said("4"))[0].finish_reason is None
+
+
+def test_a_finish_reason_alone_completes_a_stream():
+    reply, texts = read(said("4"), STOP, done=False)
+
+    assert (reply.text, reply.finish_reason, texts) == ("4", "stop", ["4"])
+
+
+@pytest.mark.parametrize(
+    "cut", [b"", b"\n", b"da", b"data: ", b'data: {"id"', b"data: [DO", b": x"]
+)
+@pytest.mark.parametrize("start", ["", "4"])
+def test_a_stream_without_either_is_cut(start, cut):
+    error = error_of(*([said(start)] if start else []), cut, done=False)
+
+    assert type(error) is StreamTruncated
+    assert str(error) == (
+        f"The stream of Acme stopped after {len(start)} characters, before the answer was "
+        "complete (request req_1)."
+    )
+    assert (error.partial, error.status, error.request_id) == (start, 200, "req_1")
+
+
+@pytest.mark.parametrize("last", [b"data: [DONE]", b"data: [DONE]\n", event(STOP)[:-2]])
+def test_the_last_event_may_lack_its_blank_line(last):
+    assert read(said("4"), last, done=False)[0].text == "4"
+
+
+def test_the_last_event_without_its_blank_line_has_text_too():
+    reply, texts = read(said("4"), event(said("2", finish="stop"))[:-2], done=False)
+
+    assert (reply.text, texts) == ("42", ["4", "2"])
+
+
+def test_every_choice_must_end():
+    two = [said("a", finish="stop"), said("b", index=1)]
+
+    assert error_of(*two, done=False).partial == "a"
+    assert read(*two, chunk(index=1, finish="length"), done=False)[0].finish_reason == "stop"
+
+
+def test_an_end_mark_without_an_answer_is_a_response_error():
+    error = error_of()
+
+    assert type(error) is ResponseError
+    assert str(error) == "Acme answered 200, but it holds no choices (request req_1)."
+
+
+def test_what_follows_the_end_mark_is_nothing():
+    reader = reader_of()
+
+    assert reader.feed(event(said("a")) + DONE + event(said("b"))) == ["a"]
+    assert reader.is_done
+    assert reader.feed(event(said("c"))) == reader.feed_end() == []
+    assert reader.finish().text == "a"
+
+
+# --- errors in mid-stream
+
+RATE = {"message": "slow down", "code": 429}
+ERRORS = {
+    "openai": (event({"error": RATE}), RateLimitError),
+    "text": (event({"error": "overloaded"}), ServerError),
+    "list": (event({"error": ["a"]}), ServerError),
+    "groq": (
+        b"event: error\n" + event({"error": {"message": "no", "status_code": 400}}),
+        ServerError,
+    ),
+    "bare": (b"event: error\n" + event(RATE), RateLimitError),
+    "named, no JSON": (b"event: error\n" + event(b"broken"), ServerError),
+    "named, empty": (b"event: error\n" + event({}), ServerError),
+    "vLLM": (event({"object": "error", "message": "no", "code": 400}), BadRequestError),
+    "Gemini": (event([{"error": RATE}]), RateLimitError),
+    "OpenRouter": (
+        event(said("x", finish="length", error={"code": 400}, usage=USAGE)),
+        BadRequestError,
+    ),
+    "in the choice": (event({"choices": [{"delta": {}, "error": {"code": 502}}]}), ServerError),
+    "finish": (event(chunk(finish="error")), ServerError),
+}
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["then the end mark", "then nothing"])
+@pytest.mark.parametrize(("data", "kind"), ERRORS.values(), ids=ERRORS)
+def test_an_error_in_mid_stream_is_its_typed_error_with_the_text_before_it(data, kind, done):
+    error = error_of(said("Hel"), said("lo"), data, done=done)
+
+    assert (type(error), error.partial) == (kind, "Hello")
+    assert (error.status, error.request_id) == (200, "req_1")
+
+
+def test_text_before_an_error_is_handed_out_first():
+    reader = reader_of()
+
+    assert reader.feed(event(said("a")) + ERRORS["openai"][0] + event(said("b"))) == ["a"]
+    assert reader.is_done
+    assert reader.feed_end() == []
+    with pytest.raises(RateLimitError, match="slow down"):
+        reader.finish()
+
+
+@pytest.mark.parametrize("usage", [USAGE, None], ids=["in the error", "before it"])
+def test_the_usage_counted_before_an_error_is_known(usage):
+    reader = reader_of()
+    reader.feed(event(said("a", usage=USAGE)))
+    reader.feed(event(said("b", error={"code": 400}, usage=usage)))
+
+    assert reader.usage == Usage(10, 2)
+
+
+def test_no_error_is_none():
+    assert read(said("4", error=None), said("2", error={}))[0].text == "42"
+
+
+GARBAGE = {
+    "no JSON": (b"{broken", "an event of its stream is no JSON object"),
+    "two values": (b"{}{}", "an event of its stream is no JSON object"),
+    "NaN": (b'{"choices": NaN}', "an event of its stream is no JSON object"),
+    "not UTF-8": (b'{"choices": "\xff"}', "an event of its stream is no JSON object"),
+    "deep": (b"[" * 200_000, "an event of its stream is no JSON object"),
+    "endless number": (b'{"created": ' + b"1" * 100_000 + b"}", "an event of its stream is no"),
+    "list": (b"[1]", "an event of its stream is no JSON object"),
+    "text": (b'"hello"', "an event of its stream is no JSON object"),
+    "HTML": (b"<html>", "an event of its stream is no JSON object"),
+    "choices": (b'{"choices": {"index": 0}}', "a chunk of its stream is none"),
+    "number of choices": (b'{"choices": 1}', "a chunk of its stream is none"),
+    "choice": (b'{"choices": ["a"]}', "a chunk of its stream is none"),
+    "delta": (b'{"choices": [{"delta": "a"}]}', "a chunk of its stream is none"),
+    "content": (b'{"choices": [{"delta": {"content": 4}}]}', "a chunk of its stream is none"),
+    "index": (b'{"choices": [{"index": [0]}]}', "a chunk of its stream is none"),
+}
+
+
+@pytest.mark.parametrize(("data", "problem"), GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_a_response_error_with_the_text_before_it(data, problem):
+    error = error_of(said("4"), event(data), STOP)
+
+    assert type(error) is ResponseError
+    assert f"Acme answered 200, but {problem}" in str(error)
+    assert (error.partial, error.retryable) == ("4", True)
+    assert data.decode("utf-8", "replace").startswith(error.body[:10])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        event(b""),
+        event(b"  "),
+        b"event: ping\n" + event(b"now"),
+        b"event: ping\n" + event({"type": "ping"}),
+        event({"type": "ping"}),
+        event({}),
+        event({"choices": None}),
+        event({"choices": [], "prompt_filter_results": [{}]}),
+        event({"choices": [{}]}),
+        event({"choices": [{"index": None, "delta": None, "finish_reason": None}]}),
+        event({"choices": [{"delta": {"content": None, "role": None}}]}),
+        b": OPENROUTER PROCESSING\n\n",
+    ],
+    ids=repr,
+)
+def test_events_that_say_nothing_are_passed_over(odd):
+    assert read(odd, said("4"), odd, STOP, odd)[1] == ["4"]
+
+
+@pytest.mark.parametrize("way", ["line", "event", "stream"])
+def test_a_stream_past_a_cap_is_an_error_with_the_text_before_it(way, monkeypatch):
+    monkeypatch.setattr("lionlite.service.sse.MAX_STREAM_BYTES", 8 << 20)
+    rest = {
+        "line": b"data: " + b"x" * (2 << 20),
+        "event": (b"data: " + b"x" * (1 << 19) + b"\n") * 10,
+        "stream": b": ping\n" * (2 << 20),
+    }[way]
+    reader = reader_of()
+
+    assert reader.feed(event(said("4"))) == ["4"]
+    assert reader.feed(rest) == []
+    with pytest.raises(ResponseTooLarge, match=f"{way} .*longer than") as caught:
+        reader.finish()
+
+    assert (caught.value.partial, reader.is_done) == ("4", True)
+
+
+def test_no_key_is_shown():
+    echo = f"key {KEY} is bad"
+    headers = {**SSE, "x-request-id": KEY}
+
+    errors = [
+        error_of(event({"error": echo}), headers=headers),
+        error_of(event(echo), headers=headers),
+        error_of(b"event: error\n" + event(echo.encode()), headers=headers),
+        error_of(headers=headers),
+        error_of(done=False, headers=headers),
+        error_of(f"<html>{echo}".encode(), headers=headers),
+    ]
+
+    assert not [e for e in errors if "canary" in f"{e} {vars(e)}"]
+
+
+# --- no stream at all
+
+WHOLE = {"model": "m", "choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", ""])
+@pytest.mark.parametrize("start", [b"", b"\n\n  ", b"\xef\xbb\xbf"], ids=repr)
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_a_whole_reply_in_place_of_a_stream_is_read_as_it_is(content_type, start, size):
+    body = start + json.dumps({**WHOLE, "usage": USAGE}, indent=1).encode()
+    reader = reader_of({"content-type": content_type})
+
+    for at in range(0, len(body), size):
+        assert reader.feed(body[at : at + size]) == []
+
+    assert reader.feed_end() == ["4"]
+    reply = reader.finish(attempts=3, waited_s=1.0, elapsed_s=2.0)
+    assert (reply.text, reply.usage, reader.partial) == ("4", Usage(10, 2), "4")
+    assert (reply.attempts, reply.waited_s, reply.elapsed_s) == (3, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", ""])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<html>captive</html>", ResponseError),
+        (b"Internal error", ResponseError),
+        (b'{"error": {"code": 429}}', RateLimitError),
+        (b'{"choices": [', ResponseError),
+        (b"[]", ResponseError),
+        (b"no", ResponseError),
+        (b"", ResponseError),
+    ],
+    ids=["HTML", "text", "error", "cut", "list", "short", "nothing"],
+)
+def test_what_is_neither_is_a_typed_error(content_type, body, kind):
+    error = error_of(body, headers={"content-type": content_type}, done=False)
+
+    assert isinstance(error, kind)
+    assert error.partial == ""
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+def test_a_stream_is_known_by_its_bytes_too(content_type):
+    assert read(b": hi\n\n", said("4"), headers={"content-type": content_type})[0].text == "4"
+
+
+def test_unknown_fields_do_not_hide_a_stream_that_is_named_so():
+    assert read(b"version: 1\n", said("4"))[0].text == "4"
+
+
+def test_a_body_without_end_is_not_kept(monkeypatch):
+    monkeypatch.setattr(chunks, "MAX_BODY_BYTES", 1_000)
+    reader = reader_of({})
+
+    while not reader.is_done:
+        reader.feed(b"<html>" * 10)
+
+    with pytest.raises(ResponseTooLarge, match="longer than 1,000 bytes"):
+        reader.finish()
+
+
+# --- what a chunk may say
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [said("4"), STOP, {"choices": [], "usage": USAGE}],
+        [said("4", usage=USAGE), STOP],
+        [said("4", usage={"total_tokens": 3}), chunk(finish="stop", usage=USAGE)],
+        [said("4"), chunk(finish="stop", usage=USAGE), {"choices": [], "usage": None}],
+        [said("4"), chunk(finish="stop", usage=USAGE), {"choices": [], "usage": {}}],
+        [said("4"), chunk(finish="stop", usage=USAGE), {"choices": [], "usage": {"x": -1}}],
+        [said("4"), chunk(finish="stop", x_groq={"id": "r", "usage": USAGE})],
+        [said("4", x_groq={"id": "r"}), chunk(finish="stop", usage=USAGE)],
+        [said("4"), {"choices": [{"delta": {}, "finish_reason": "stop", "usage": USAGE}]}],
+        [{"usage": USAGE}, said("4"), STOP],
+    ],
+    ids=[
+        "own chunk",
+        "early",
+        "last wins",
+        "null after",
+        "empty after",
+        "odd after",
+        "Groq",
+        "Groq twice",
+        "Moonshot",
+        "without choices",
+    ],
+)
+def test_usage_may_stand_in_any_chunk(events):
+    assert read(*events)[0].usage == Usage(10, 2)
+
+
+def test_a_stream_without_usage_has_none():
+    assert read(said("4"), STOP)[0].usage is None
+
+
+@pytest.mark.parametrize(
+    ("deltas", "text", "pieces"),
+    [
+        ([{"role": "assistant"}, {"content": "4"}], "4", ["4"]),
+        ([{"content": ""}, {"content": None}, {"content": "4"}], "4", ["4"]),
+        (
+            [{"role": "assistant", "content": "4"}, {"role": "assistant", "content": "2"}],
+            "42",
+            ["4", "2"],
+        ),
+        ([{"content": [{"type": "text", "text": "4"}]}, {"content": "2"}], "42", ["4", "2"]),
+        ([{"content": "4"}, {"content": [{"type": "thinking"}, "2"]}], "42", ["4", "2"]),
+        ([{"content": []}, {"content": "4"}], "4", ["4"]),
+    ],
+    ids=["role only", "nothing", "role each time", "parts first", "parts later", "no parts"],
+)
+def test_content_comes_as_text_or_parts(deltas, text, pieces):
+    reply, texts = read(*[chunk(delta) for delta in deltas], STOP)
+
+    assert (reply.text, texts) == (text, pieces)
+
+
+def test_parts_are_kept_as_parts():
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+    reply, _ = read(said("a"), said([thinking]), said("b"), said("c"), said([thinking]))
+
+    assert reply.raw["choices"][0]["message"]["content"] == [
+        {"type": "text", "text": "a"},
+        thinking,
+        {"type": "text", "text": "bc"},
+        thinking,
+    ]
+
+
+@pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
+def test_reasoning_comes_in_pieces_and_is_no_text(key):
+    reply, texts = read(chunk({key: "2 "}), chunk({key: "+ 2", "content": ""}), said("4"), STOP)
+
+    assert (reply.reasoning, reply.text, texts) == ("2 + 2", "4", ["4"])
+
+
+def test_a_refusal_comes_in_pieces_and_is_no_text():
+    reply, texts = read(chunk({"refusal": "I can"}), chunk({"refusal": "not."}), STOP)
+
+    assert (reply.refusal, reply.text, texts) == ("I cannot.", "", [])
+
+
+def test_an_empty_refusal_is_none():
+    assert read(chunk({"content": "4", "refusal": "", "tool_calls": None}))[0].refusal is None
+
+
+def test_of_several_choices_the_first_is_the_text():
+    events = [said("b", index=1), said("a"), said("d", index=1), said("c")]
+
+    reply, texts = read(*events, chunk(index=1, finish="length"), STOP)
+
+    assert (reply.text, texts, reply.finish_reason) == ("ac", ["a", "c"], "stop")
+    assert [c["index"] for c in reply.raw["choices"]] == [0, 1]
+    assert reply.raw["choices"][1]["message"]["content"] == "bd"
+
+
+def test_several_choices_may_share_a_chunk():
+    both = {"choices": [{"index": i, "delta": {"content": c}} for i, c in enumerate("ab")]}
+
+    assert read(both, both)[1] == ["a", "a"]
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter", "tool_calls"])
+def test_the_last_finish_reason_stands(finish):
+    """OpenRouter says it twice; nothing after it takes it back."""
+    reply, _ = read(STOP, chunk(finish=finish), chunk(finish=finish), said("4"), chunk(finish=""))
+
+    assert reply.finish_reason == finish
+
+
+def test_a_model_may_be_named_late():
+    """Azure begins with a chunk of its filter, without model or id."""
+    azure = {"id": "", "model": "", "choices": [], "prompt_filter_results": [1]}
+
+    reply, _ = read(azure, said("4", service_tier="default"), STOP)
+
+    assert (reply.model, reply.raw["id"]) == ("acme-1", "c")
+    assert reply.raw["prompt_filter_results"] == [1]
+
+
+def test_what_is_unknown_is_kept():
+    details = {"reasoning_details": [{"text": "a"}], "extra": {"a": 1}}
+    later = {"reasoning_details": [{"text": "b"}], "extra": {"b": 2}}
+    logprobs = {"content": [{"token": "4"}]}
+    first = chunk(details, citations=["u"])
+    second = chunk(later)
+    second["choices"][0]["logprobs"] = first["choices"][0]["logprobs"] = logprobs
+    second["choices"][0] |= {"finish_reason": "stop", "native_finish_reason": "end"}
+
+    raw = read(first, second, chunk(moderation={"ok": True}))[0].raw
+
+    assert (raw["citations"], raw["moderation"]) == (["u"], {"ok": True})
+    assert raw["choices"][0]["native_finish_reason"] == "end"
+    assert raw["choices"][0]["logprobs"] == {"content": [{"token": "4"}, {"token": "4"}]}
+    assert raw["choices"][0]["message"]["extra"] == {"a": 1, "b": 2}
+    assert raw["choices"][0]["message"]["reasoning_details"] == [{"text": "a"}, {"text": "b"}]
+
+
+def test_a_message_in_place_of_a_delta_is_taken():
+    whole = {"choices": [{"index": 0, "message": {"content": "4"}, "finish_reason": "stop"}]}
+
+    assert read(whole)[1] == ["4"]
+
+
+def test_a_message_beside_a_delta_is_not_taken_twice():
+    """Perplexity sends the text so far with every delta."""
+    both = said("4")
+    both["choices"][0]["message"] = {"content": "so far 4"}
+
+    assert read(both, STOP)[1] == ["4"]
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_the_first_index_need_not_be_zero(done):
+    reply, texts = read(said("4", index=1), chunk(index=1, finish="stop"), done=done)
+
+    assert (reply.text, texts) == ("4", ["4"])
+
+
+WORDS = {"arguments", "choices", "content", "delta", "error", "finish_reason", "function", "id"}
+WORDS |= {"index", "logprobs", "message", "model", "name", "tool_calls", "usage"}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "a", "id"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(sorted(WORDS)),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@given(st.lists(JSON | st.builds(chunk, JSON) | st.binary(max_size=9), max_size=6), st.booleans())
+def test_any_stream_is_a_reply_that_reads_again_or_a_typed_error(events, done):
+    stream = [e if isinstance(e, bytes) else event(e) for e in events]
+
+    # read() asserts that the reply reads again as itself.
+    with contextlib.suppress(ServiceError):
+        read(*stream, done=done)
