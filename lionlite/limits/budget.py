@@ -192,13 +192,23 @@ class Budget:
     def late(self, entry: Entry, left_s: float) -> BudgetTimeout:
         """Return the error for *entry*, which the budget grants too late."""
         now = self.ledger.tick()
-        at = max(self._soonest(entry), self.ledger.expected(self._sum_up_to(entry)))
         return refusals.late(
             entry.costs,
             self.ledger.limits,
-            free_in_s=(at - now) / 1e9 if at > now else None,
+            free_in_s=self._free_in_s(entry, now),
             left_s=left_s,
             waited_s=(now - entry.joined_at) / 1e9,
+            max_concurrency=self._max_concurrency,
+            is_paused=self.gate.paused_until > now,
+        )
+
+    def explain(self, entry: Entry) -> str:
+        """Return what *entry*, which waits, waits for."""
+        now = self.ledger.tick()
+        return refusals.waiting(
+            entry.costs,
+            self.ledger.limits,
+            free_in_s=self._free_in_s(entry, now),
             max_concurrency=self._max_concurrency,
             is_paused=self.gate.paused_until > now,
         )
@@ -213,6 +223,11 @@ class Budget:
 
     def _has_permit(self) -> bool:
         return self._max_concurrency is None or len(self.ledger.live) < self._max_concurrency
+
+    def _free_in_s(self, entry: Entry, now: int) -> float | None:
+        """Estimate the seconds until *entry* is granted, None if nobody can know."""
+        at = max(self._soonest(entry), self.ledger.expected(self._sum_up_to(entry)))
+        return (at - now) / 1e9 if at > now else None
 
     def _soonest(self, entry: Entry) -> int:
         return max(self.gate.paused_until, self.ledger.soonest(entry.costs))

@@ -79,6 +79,11 @@ class Desk:
         with self.lock:
             return self.budget.late(entry, left_s)
 
+    def explain(self, entry: Entry) -> str:
+        """Return what *entry* waits for, as a sentence."""
+        with self.lock:
+            return self.budget.explain(entry)
+
     def sent(self, entry: Entry) -> None:
         """Note that the request of *entry* left."""
         with self.lock:

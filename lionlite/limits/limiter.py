@@ -20,6 +20,7 @@ from lionlite.limits.budget import Budget
 from lionlite.limits.desk import Desk
 from lionlite.limits.entries import Entry
 from lionlite.limits.ledger import LedgerBucket
+from lionlite.limits.notice import Notice
 from lionlite.limits.reservation import Reservation
 from lionlite.limits.stats import LimiterStats, stats_of
 from lionlite.scope import Scope, current, seconds_from
@@ -252,6 +253,7 @@ class RateLimiter:
 
     def _wait(self, entry: Entry, scope: Scope) -> None:
         entry.alarm = alarm = Alarm()
+        notice = Notice(scope, lambda: self.desk.explain(entry))
         # The token's lock is taken before the desk's, never under it.
         with scope.woken_by(alarm.ring):
             self.desk.join(entry, scope.left_s)
@@ -260,7 +262,7 @@ class RateLimiter:
                 left_s = scope.left_s
                 if left_s <= 0:
                     raise self.desk.late(entry, left_s)
-                alarm.wait(min(nap_s, left_s))
+                alarm.wait(min(nap_s, left_s, notice.due_in_s()))
         if entry.failure is not None:
             raise entry.failure
 

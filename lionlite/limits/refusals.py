@@ -57,20 +57,42 @@ def late(
         max_concurrency: Calls that may run at one time, None for any number.
         is_paused: Whether nobody is granted because of a 429.
     """
+    full = _full(costs, limits, max_concurrency=max_concurrency, is_paused=is_paused)
+    when = f"with {left_s:.1f} s left" if left_s > 0 else f"after {waited_s:.1f} s of waiting"
+    msg = (
+        f"{full} before the deadline, {when}; {_need(free_in_s)}. "
+        "Give more time with timeout= or deadline(), or raise the limits."
+    )
+    return BudgetTimeout(msg, retry_after_s=free_in_s, waited_s=waited_s)
+
+
+def waiting(
+    costs: Mapping[str, int],
+    limits: Limits,
+    *,
+    free_in_s: float | None,
+    max_concurrency: int | None = None,
+    is_paused: bool = False,
+) -> str:
+    """Return what a call waits for, as a sentence; arguments as for `late`."""
+    full = _full(costs, limits, max_concurrency=max_concurrency, is_paused=is_paused)
+    return f"{full} now; {_need(free_in_s)}."
+
+
+def _full(
+    costs: Mapping[str, int], limits: Limits, *, max_concurrency: int | None, is_paused: bool
+) -> str:
     needs = " and ".join(f"{cost:,} {dimension}" for dimension, cost in costs.items() if cost)
     rules = [f"{name} {', '.join(map(str, rates))}" for name, rates in limits.items()]
     rules += [] if max_concurrency is None else [f"max_concurrency {max_concurrency}"]
     why = ", paused since the provider refused a call," if is_paused else ""
-    when = f"with {left_s:.1f} s left" if left_s > 0 else f"after {waited_s:.1f} s of waiting"
-    need = (
-        "calls in flight must end" if free_in_s is None else f"about {free_in_s:.1f} s are needed"
-    )
-    msg = (
-        f"The budget ({'; '.join(rules) or 'no limits'}){why} has no room for {needs} "
-        f"before the deadline, {when}; {need}. "
-        "Give more time with timeout= or deadline(), or raise the limits."
-    )
-    return BudgetTimeout(msg, retry_after_s=free_in_s, waited_s=waited_s)
+    return f"The budget ({'; '.join(rules) or 'no limits'}){why} has no room for {needs}"
+
+
+def _need(free_in_s: float | None) -> str:
+    if free_in_s is None:
+        return "calls in flight must end"
+    return f"about {free_in_s:.1f} s are needed"
 
 
 def closed(waited_s: float = 0.0) -> BudgetClosed:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lionlite.exceptions import BudgetError, Cancelled
 from lionlite.limits import refusals
+from lionlite.limits.notice import Notice
 from lionlite.limits.stores.book import LOOK, QUEUE, TRY
 from lionlite.limits.stores.holding import SharedReservation
 from lionlite.limits.stores.line import Line, Waiter
@@ -83,6 +84,7 @@ class SharedDesk:
     def _wait(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int], ticket: str) -> None:
         """Return once *ticket* is granted; only the first in the line asks."""
         has_asked, is_granted = False, False
+        notice = Notice(scope, lambda: self._explained(costs, waiter))
         try:
             while True:
                 self._check(waiter, scope, costs)
@@ -93,7 +95,7 @@ class SharedDesk:
                     is_granted = nap_s < 0
                 if is_granted:
                     return
-                waiter.alarm.wait(min(nap_s, scope.left_s))
+                waiter.alarm.wait(min(nap_s, scope.left_s, notice.due_in_s()))
         finally:
             if has_asked and not is_granted:
                 self._till.tell(lambda: ("leave", (ticket,)))
@@ -132,6 +134,14 @@ class SharedDesk:
         if verdict.status == "late":
             raise self._late(costs, verdict.free_in_s, scope, 0.0)
         return verdict.status == "granted"
+
+    def _explained(self, costs: Mapping[str, int], waiter: Waiter) -> str:
+        return refusals.waiting(
+            costs,
+            self._limits,
+            free_in_s=waiter.free_in_s or None,
+            max_concurrency=self._max_concurrency,
+        )
 
     def _late(
         self, costs: Mapping[str, int], free_in_s: float, scope: Scope, waited_s: float
