@@ -64,6 +64,9 @@ _USUAL: Final = frozenset(
     }
 )
 _OF_ONE_CHUNK: Final = frozenset({"choices", "error", "object", "obfuscation", "usage", "x_groq"})
+_NO_CHUNK: Final = (NoAnswerError, AttributeError, TypeError, RecursionError, jsontext.JsonError)
+"""What taking in a chunk of another shape raises: a check at every step costs more."""
+
 _PINGS: Final = frozenset({"heartbeat", "keep-alive", "keepalive", "ping"})
 
 
@@ -128,7 +131,12 @@ class StreamReader:
     @property
     def partial(self) -> str:
         """The text so far."""
-        return self._whole.text if self._whole else self._first.text
+        return self._whole.text if self._whole else self._lead.text
+
+    @property
+    def _lead(self) -> Choice:
+        """The choice whose text this is: number 0, or the lowest there is."""
+        return self._first if not self._choices else self._choices[min(self._choices)]
 
     def feed(self, data: bytes) -> list[str]:
         """Return the pieces of text in *data*, in order; nothing once `is_done`."""
@@ -164,12 +172,11 @@ class StreamReader:
         # The last event may lack its blank line; if it is no JSON, it was cut.
         if data.startswith(_DONE) or _decoded(data) is not None:
             self._take(data, name, pieces)
-        self.is_done = True
+        if not self.is_done:
+            self._end(pieces)
         return pieces
 
-    def finish(
-        self, *, attempts: int = 1, waited_s: float = 0.0, elapsed_s: float = 0.0
-    ) -> Reply:
+    def finish(self, *, attempts: int = 1, waited_s: float = 0.0, elapsed_s: float = 0.0) -> Reply:
         """Return the whole reply, once `feed_end` was called.
 
         It is whole when the end mark came, or every choice said why it ended:
@@ -235,7 +242,7 @@ class StreamReader:
         except jsontext.JsonError:
             chunk = None
         if name == "error" or type(chunk) is not dict:
-            self._take_odd(data, name, chunk)
+            self._take_odd(data, name, chunk, pieces)
             return
         if chunk.get("usage"):
             self._note_usage(chunk["usage"])
@@ -248,7 +255,7 @@ class StreamReader:
             try:
                 for choice in choices:
                     self._take_choice(choice, pieces)
-            except (NoAnswerError, AttributeError, TypeError):
+            except _NO_CHUNK:
                 self._fail(self._not_promised("a chunk of its stream is none", data))
 
     def _take_choice(self, choice: dict[str, Any], pieces: list[str]) -> None:
@@ -270,7 +277,7 @@ class StreamReader:
             self._take_end(state, choice)
 
     def _begin(self, index: Any) -> Choice:
-        number = index if type(index) is int else 0
+        number = index if type(index) is int and index > 0 else 0
         if number not in self._choices:
             self._choices[number] = Choice() if number else self._first
         return self._choices[number]
@@ -286,10 +293,11 @@ class StreamReader:
             self._note_usage(choice["usage"])
         state.end(choice)
 
-    def _take_odd(self, data: bytes, name: str, chunk: Any) -> None:
+    def _take_odd(self, data: bytes, name: str, chunk: Any, pieces: list[str]) -> None:
         """Take an event in that is no chunk: the end mark, an error, or garbage."""
         if data.startswith(_DONE):
-            self._has_done_mark = self.is_done = True
+            self._has_done_mark = True
+            self._end(pieces)
         elif name == "error":
             said = chunk if chunk is not None else data.decode("utf-8", "replace")
             body = said if error_in(said) else {"error": said or "an error without a word"}
@@ -300,6 +308,12 @@ class StreamReader:
                 if error_in(chunk)
                 else self._not_promised("an event of its stream is no JSON object", data)
             )
+
+    def _end(self, pieces: list[str]) -> None:
+        if self._lead is not self._first:
+            # Only now is it sure that no choice 0 comes.
+            pieces += self._lead.pieces
+        self.is_done = True
 
     def _note(self, data: bytes, chunk: dict[str, Any]) -> None:
         """Take in what a chunk says beside its choices and usage."""

@@ -88,9 +88,9 @@ class Choice:
         }
 
     def _message(self) -> dict[str, Any]:
-        message = {**self._rest, "content": self._whole_content()}
-        message.update((key, "".join(pieces)) for key, pieces in self._joined.items())
         calls = self._calls.whole()
+        message = {**self._rest, "content": self._whole_content(has_calls=bool(calls))}
+        message.update((key, "".join(pieces)) for key, pieces in self._joined.items())
         if calls:
             message["tool_calls"] = calls
         if self._function.has_begun:
@@ -116,11 +116,11 @@ class Choice:
             self._parts_from = len(self.pieces)
         return parts
 
-    def _whole_content(self) -> Any:
+    def _whole_content(self, *, has_calls: bool) -> Any:
         if self._parts is not None:
             return self._parts_so_far()
         # As providers say it: null beside tool calls, a text otherwise.
-        return self.text or (None if self._calls.have_begun else "")
+        return self.text or (None if has_calls else "")
 
 
 class Function:
@@ -159,14 +159,17 @@ class Function:
 
     def take(self, part: Any) -> None:
         """Take a piece in; what is no dict is nothing."""
-        for key, value in part.items() if isinstance(part, dict) else ():
+        if not isinstance(part, dict):
+            return
+        name = part.get("name")
+        if isinstance(name, str) and name != self._name and not self._pieces:
+            # Some servers repeat the name in every piece, some cut it.
+            self._name += name
+        for key, value in part.items():
             if key == self._text_key:
                 self._take_text(value)
             elif key != "name":
                 _merge(self._rest, key, value)
-            elif isinstance(value, str) and value != self._name and not self._pieces:
-                # Some servers repeat the name in every piece, some cut it.
-                self._name += value
 
     def whole(self) -> dict[str, Any]:
         """Return it as a reply without stream has it."""
@@ -188,11 +191,6 @@ class ToolCalls:
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
 
-    @property
-    def have_begun(self) -> bool:
-        """Whether any came."""
-        return bool(self._calls)
-
     def take(self, parts: Any) -> None:
         """Take pieces in; what is no list of dicts is nothing."""
         for part in parts if isinstance(parts, list) else ():
@@ -201,7 +199,8 @@ class ToolCalls:
 
     def whole(self) -> list[dict[str, Any]]:
         """Return them in the order in which they began."""
-        return [call.whole() for call in self._calls]
+        # Snowflake sends empty ones beside a text.
+        return [call.whole() for call in self._calls if call.has_begun]
 
     def _call_of(self, part: dict[str, Any]) -> _Call:
         """Return the call that *part* belongs to, a new one if it begins one."""
@@ -238,6 +237,11 @@ class _Call:
         self._rest: dict[str, Any] = {"type": "function"}
         self.function = Function()
         self._custom = Function("input")
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it came."""
+        return bool(self._id) or self.function.has_begun or self._custom.has_begun
 
     def is_over_before(self, id_: str, *, has_name: bool, has_arguments: bool) -> bool:
         """Whether a piece with that id, at the same index, begins another call."""
@@ -276,6 +280,7 @@ def _merge(whole: dict[str, Any], key: str, value: Any) -> None:
         # In place: what was decoded is ours, and a copy at every piece is quadratic.
         before += value
     elif isinstance(before, dict) and isinstance(value, dict):
-        before.update(value)
+        for inner, its_value in value.items():
+            _merge(before, inner, its_value)
     elif value is not None:
         whole[key] = value

@@ -97,9 +97,20 @@ class Lessons:
             costs["tokens"] = cost.tokens
             costs["input"] = cost.input_tokens
             costs["output"] = cost.output_tokens
-        for name in self._by_model.get(model, ()):
-            costs[name] = costs.get(_plain_name(name), 0)
+        if self._learned:
+            for name in self._by_model.get(model) or self._first_names(model):
+                costs[name] = costs.get(_plain_name(name), 0)
         return costs
+
+    def _first_names(self, model: str) -> tuple[str, ...]:
+        """Return what calls to *model* are counted as before any limit is known.
+
+        So the calls of a first burst, which are under way when the first reply
+        tells the limit, count against it.
+        """
+        if self._limiter is None or "requests" not in self._learned:
+            return ()
+        return self._by_model.setdefault(model, (f"requests{PER_MODEL}{model}",))
 
     def actual_of(self, model: str, usage: Usage) -> dict[str, int]:
         """Return what a call to *model* used, by dimension."""
@@ -133,7 +144,7 @@ class Lessons:
         """
         if self._limiter is None or (not self._learned and self._looks_left <= 0):
             return {}
-        if not any("ratelimit" in name for name in headers):
+        if not _tells_limits(headers):
             return {}
         views = rate_limit_view(headers, now_epoch_s=time.time())
         for dimension in self._learned & views.keys():
@@ -187,6 +198,13 @@ class Lessons:
 
     def _interval_s(self, dimension: str, view: ServerView) -> float:
         return view.interval_s or self._intervals.get(dimension, MINUTE_S)
+
+
+def _tells_limits(headers: Mapping[str, str]) -> bool:
+    for name in headers:  # noqa: SIM110 - any() of a generator costs three times as much
+        if "ratelimit" in name:
+            return True
+    return False
 
 
 def _plain_name(name: str) -> str:

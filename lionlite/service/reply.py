@@ -231,9 +231,11 @@ def _unescaped(text: str) -> str:
     """Return JSON *text* as it reads: a key in it has no escapes then."""
     if "\\" not in text:
         return text
-    for escaped, plain in (("\\n", "\n"), ("\\t", "\t"), ('\\"', '"'), ("\\\\", "\\")):
-        text = text.replace(escaped, plain)
-    return text
+    # Split first: the "n" after an escaped backslash is a letter.
+    parts = text.split("\\\\")
+    for escaped, plain in (("\\n", "\n"), ("\\t", "\t"), ('\\"', '"')):
+        parts = [part.replace(escaped, plain) for part in parts]
+    return "\\".join(parts)
 
 
 def _scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:

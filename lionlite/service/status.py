@@ -183,9 +183,7 @@ def _status_of(code: str | None, kind: str | None) -> int:
     return _SERVER_FAULT
 
 
-def _class_for(
-    status: int, names: set[str | None], wait_s: float | None
-) -> type[StatusError]:
+def _class_for(status: int, names: set[str | None], wait_s: float | None) -> type[StatusError]:
     if status == 402 and wait_s is not None:  # noqa: PLR2004
         # OpenRouter: credit is held by calls in flight, and comes back.
         return RateLimitError
@@ -222,8 +220,16 @@ def _message_of(body: Any, raw: RawReply) -> str:
         for key in ("message", "detail"):
             said = place.get(key) if isinstance(place, dict) else None
             if said:
-                return said if isinstance(said, str) else jsontext.encode(said).decode()
+                return said if isinstance(said, str) else _in_words(said, raw)
     return _beginning(raw.body).strip() or "nothing"
+
+
+def _in_words(said: Any, raw: RawReply) -> str:
+    try:
+        return jsontext.encode(said).decode()
+    except jsontext.JsonError:
+        # It was nested as deep as could be read; a frame deeper it cannot be written.
+        return _beginning(raw.body)
 
 
 _CURES: dict[type[StatusError], str] = {

@@ -96,7 +96,7 @@ def _refuse_twins(data: bytes, body: Any) -> None:
     """
     choices = body.get("choices") if isinstance(body, dict) else None
     # Inside a text its quotes would be escaped: these are keys, or whole texts.
-    if data.count(b'"message"') <= (len(choices) if isinstance(choices, list) else 1):
+    if not isinstance(choices, list) or data.count(b'"message"') <= len(choices):
         return
     try:
         json.loads(data.removeprefix(_BOM), object_pairs_hook=_without_twins)

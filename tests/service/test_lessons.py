@@ -8,6 +8,8 @@ import pytest
 
 import lionlite as ll
 from lionlite import BudgetTimeout, Services
+from lionlite.limits.limiter import RateLimiter
+from lionlite.service.lessons import Lessons
 from lionlite.testing import FakeProvider, Fault
 
 LONG_S = 60.0
@@ -72,6 +74,27 @@ def test_what_others_use_of_the_key_is_used():
 
         assert provider.report().refused_429 == 0
         assert used_of(ours) == {"requests@fake-model": 6}
+
+
+def test_calls_under_way_count_when_their_limit_becomes_known():
+    # The provider says that 2 are used; the two that are under way, it does not know yet.
+    told = {"x-ratelimit-limit-requests": "4", "x-ratelimit-remaining-requests": "2"}
+    limiter = RateLimiter({})
+    lessons = Lessons(
+        limiter,
+        learned=frozenset({"requests"}),
+        given=frozenset(),
+        intervals={"requests": LONG_S},
+        may_change_charge=False,
+    )
+    costs = [lessons.costs_of("m", None) for _ in range(5)]
+
+    under_way = [limiter.reserve(cost) for cost in costs[:4]]
+    lessons.learn("m", told)
+
+    assert limiter.stats().dimensions["requests@m"].used == 4
+    assert limiter.try_reserve(costs[4]) is None
+    assert len(under_way) == 4
 
 
 def test_a_burst_of_threads_is_never_refused_once_the_limit_is_known():

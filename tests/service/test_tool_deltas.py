@@ -164,7 +164,7 @@ CASES = {
         [F],
     ),
     "a high index": ([piece(index=7, id="a", name="f", arguments='{"x":1}')], [F]),
-    "nothing": ([[], None, {}, [None, "x", 3]], [("", "", "")]),
+    "nothing": ([[], None, {}, piece(index=0, id="", name="", arguments=""), [None, "x", 3]], []),
 }
 
 

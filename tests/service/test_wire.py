@@ -9,20 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lionlite.exceptions import (
-    AuthenticationError,
-    BadRequestError,
     LionError,
-    NotFoundError,
-    PermissionDeniedError,
-    QuotaExhausted,
-    RateLimitError,
     ResponseError,
-    ServerError,
     StatusError,
 )
 from lionlite.records import Usage
 from lionlite.service.secret import Secret
-from lionlite.service.status import MAX_EXCERPT_CHARS
 from lionlite.service.transport.parse import RawReply
 from lionlite.service.usage import read_usage
 from lionlite.service.wire import read_reply
@@ -57,6 +49,10 @@ def answer(message=None, **choice):
 
 def openai_error(**error):
     return {"error": {"message": "no", "type": None, "param": None, "code": None, **error}}
+
+
+ANSWER = json.dumps(answer()).encode()
+TWICE = b'{"choices": [{"message": {"content": "other"}}], %s}'
 
 
 def test_a_whole_answer_is_read_as_it_is():
@@ -102,8 +98,9 @@ def test_a_whole_answer_is_read_as_it_is():
         ({"content": []}, ""),
         ({"content": ["a", {"type": "text", "text": "b"}, {"type": "thinking"}, 3]}, "ab"),
         ({"content": [{"type": "text", "text": None}]}, ""),
+        ({"content": [{"type": "reasoning", "text": "hm"}, {"text": "4"}]}, "4"),
     ],
-    ids=["null", "absent", "empty", "text", "no parts", "parts", "odd part"],
+    ids=["null", "absent", "empty", "text", "no parts", "parts", "odd part", "thoughts"],
 )
 def test_content_may_be_nothing_a_text_or_parts(message, text):
     assert read({"choices": [{"message": message}]}).text == text
@@ -123,9 +120,52 @@ def test_a_finish_reason_is_a_word_or_none(choice, expected):
     assert read(answer(**choice)).finish_reason == expected
 
 
-@pytest.mark.parametrize("calls", [None, "x", {}, []], ids=repr)
+@pytest.mark.parametrize("calls", [None, "x", {}, [], ["x"]], ids=repr)
 def test_odd_tool_calls_are_none(calls):
     assert read(answer({"content": "4", "tool_calls": calls})).tool_calls == ()
+
+
+def test_tool_calls_may_stand_alone():
+    """Groq, Cerebras and Gemini leave the content out, or send null."""
+    call = {"id": "", "function": {"name": "f", "arguments": None}, "extra_content": {"g": 1}}
+
+    replies = [read(answer({"tool_calls": [call], **rest})) for rest in ({}, {"content": None})]
+
+    assert [(reply.text, reply.tool_calls) for reply in replies] == [("", (call,))] * 2
+
+
+@pytest.mark.parametrize(
+    ("function", "calls"),
+    [
+        ({"name": "f", "arguments": "{}"}, 1),
+        ({"name": "", "arguments": ""}, 0),
+        (None, 0),
+        ("f", 0),
+    ],
+    ids=["whole", "Snowflake's", "null", "text"],
+)
+def test_the_form_before_tools_is_a_tool_call(function, calls):
+    reply = read(answer({"content": None, "function_call": function}))
+
+    assert reply.tool_calls == ({"id": "", "type": "function", "function": function},) * calls
+
+
+@pytest.mark.parametrize(
+    ("message", "reasoning"),
+    [
+        ({"reasoning": "a"}, "a"),
+        ({"reasoning_content": "a", "reasoning": "b"}, "a"),
+        ({"reasoning_content": "", "reasoning": "b"}, "b"),
+        ({"reasoning_content": ["x"], "reasoning": "b"}, "b"),
+        ({"reasoning": ""}, None),
+        ({"reasoning": None, "refusal": ""}, None),
+    ],
+    ids=str,
+)
+def test_reasoning_has_two_names(message, reasoning):
+    reply = read(answer({"content": "4", **message}))
+
+    assert (reply.reasoning, reply.refusal) == (reasoning, None)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +185,7 @@ def test_odd_tool_calls_are_none(calls):
         ({"prompt_tokens": True, "completion_tokens": 2.0}, None),
         ({**USAGE, "prompt_tokens_details": None}, Usage(10, 2)),
         ({**USAGE, "prompt_tokens_details": {"cached_tokens": -3}}, Usage(10, 2)),
+        ({**USAGE, "prompt_tokens": int("9" * 400)}, Usage(10, 2)),
     ],
     ids=[
         "whole",
@@ -161,6 +202,7 @@ def test_odd_tool_calls_are_none(calls):
         "bool and float",
         "null",
         "negative detail",
+        "400 digits",
     ],
 )
 def test_usage_holds_only_counts_that_can_be_true(usage, expected):
@@ -168,7 +210,40 @@ def test_usage_holds_only_counts_that_can_be_true(usage, expected):
     assert read({**answer(), "usage": usage}).usage == expected
 
 
-@pytest.mark.parametrize("cost", [None, "1", -1, True], ids=repr)
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"x_groq": {"usage": USAGE}}, Usage(10, 2)),
+        ({"usage": None, "x_groq": {"usage": USAGE}}, Usage(10, 2)),
+        ({"usage": USAGE, "x_groq": {"usage": {}}}, Usage(10, 2)),
+        ({"x_groq": None}, None),
+        ({"x_groq": {"id": "r"}}, None),
+    ],
+    ids=str,
+)
+def test_groqs_usage_is_found(body, expected):
+    assert read({**answer(), **body}).usage == expected
+
+
+def test_a_reply_carries_what_the_call_took():
+    raw = RawReply(200, {}, json.dumps(answer()).encode())
+    effort = {"attempts": 3, "waited_s": 0.5, "elapsed_s": 1.5}
+
+    reply = read_reply(raw, now_epoch_s=0.0, scrub=str, provider="Acme", **effort)
+
+    assert {name: getattr(reply, name) for name in effort} == effort
+
+
+@pytest.mark.parametrize("body", [answer(), openai_error()], ids=["answer", "error"])
+def test_a_mark_of_byte_order_is_passed_over(body):
+    data = b"\xef\xbb\xbf" + json.dumps(body).encode()
+
+    found = read(data) if "choices" in body else error_of(data, status=400)
+
+    assert str(found) == ("4" if "choices" in body else "Acme answered 400 (request None): no")
+
+
+@pytest.mark.parametrize("cost", [None, "1", -1, True, 10**400], ids=lambda cost: repr(cost)[:5])
 def test_a_cost_that_is_no_amount_is_none(cost):
     assert read({**answer(), "usage": {**USAGE, "cost": cost}}).cost is None
 
@@ -180,8 +255,13 @@ def test_a_cost_that_is_no_amount_is_none(cost):
         (b"<html>Bad gateway</html>", "the body is not a JSON object"),
         (b'{"choices": [{"mes', "the body is not a JSON object"),
         (b"\xff\xfe", "the body is not a JSON object"),
+        (b'{"choices": [{"message": {"content": "\xff"}}]}', "the body is not a JSON object"),
         (b'{"choices": [{"message": {"content": NaN}}]}', "the body is not a JSON object"),
+        (b'{"choices": [{"message": {"content": "4"}}], "n": -Infinity}', "the body is not a JSON"),
         (b"[" * 200_000, "the body is not a JSON object"),
+        (b'{"a":' * 200_000 + b"1" + b"}" * 200_000, "the body is not a JSON object"),
+        (b'{"created": ' + b"1" * 100_000 + b"}", "the body is not a JSON object"),
+        (ANSWER + ANSWER, "the body is not a JSON object"),
         ([answer()], "the body is not a JSON object"),
         ("4", "the body is not a JSON object"),
         (None, "the body is not a JSON object"),
@@ -192,6 +272,11 @@ def test_a_cost_that_is_no_amount_is_none(cost):
         ({"choices": ["4"]}, "it holds no choices"),
         ({"choices": [{}]}, "the choice has no message"),
         ({"choices": [{"message": None}]}, "the choice has no message"),
+        (TWICE % ANSWER[1:-1], "the body has the key 'choices' twice"),
+        (
+            ANSWER.replace(b'"message"', b'"message":{},"message"'),
+            "the body has the key 'message' twice",
+        ),
         (answer({"content": 4}), "the message's content is neither text nor parts"),
         (answer({"content": {"text": "4"}}), "the message's content is neither text nor parts"),
     ],
@@ -200,8 +285,13 @@ def test_a_cost_that_is_no_amount_is_none(cost):
         "HTML",
         "cut",
         "not UTF-8",
+        "not UTF-8 inside",
         "NaN",
+        "Infinity",
         "deep",
+        "deep objects",
+        "endless number",
+        "two values",
         "list",
         "text",
         "null",
@@ -212,6 +302,8 @@ def test_a_cost_that_is_no_amount_is_none(cost):
         "text choice",
         "no message",
         "null message",
+        "choices twice",
+        "message twice",
         "number",
         "dict",
     ],
@@ -219,269 +311,23 @@ def test_a_cost_that_is_no_amount_is_none(cost):
 def test_a_200_that_is_no_answer_is_a_response_error(body, problem):
     error = error_of(body, headers={"x-request-id": "req_1"})
 
-    assert str(error) == f"Acme answered 200, but {problem} (request req_1)."
+    assert str(error).startswith(f"Acme answered 200, but {problem}")
+    assert str(error).endswith(" (request req_1).")
     assert (type(error), error.status, error.request_id) == (ResponseError, 200, "req_1")
     assert (error.retryable, error.__cause__) == (True, None)
 
 
-STATUSES = [
-    (302, BadRequestError, False),
-    (400, BadRequestError, False),
-    (401, AuthenticationError, False),
-    (402, QuotaExhausted, False),
-    (403, PermissionDeniedError, False),
-    (404, NotFoundError, False),
-    (408, ServerError, True),
-    (409, BadRequestError, True),
-    (413, BadRequestError, False),
-    (418, BadRequestError, False),
-    (422, BadRequestError, False),
-    (429, RateLimitError, True),
-    (500, ServerError, True),
-    (502, ServerError, True),
-    (503, ServerError, True),
-    (504, ServerError, True),
-    (524, ServerError, True),
-    (529, ServerError, True),
-]
-BODIES = {
-    "openai": json.dumps(openai_error()).encode(),
-    "nothing": b"",
-    "html": b"<html>",
-    "string error": b'{"error": "no"}',
-    "list": b"[1]",
-    "null": b"null",
-    "an answer": json.dumps(answer()).encode(),
-}
-
-
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-@pytest.mark.parametrize(("status", "kind", "is_retryable"), STATUSES)
-def test_each_status_has_its_error_whatever_the_body(status, kind, is_retryable, body):
-    error = error_of(body, status=status)
-
-    assert (type(error), error.status, error.retryable) == (kind, status, is_retryable)
-    assert error.fatal == kind.fatal
-
-
 @pytest.mark.parametrize(
-    ("body", "said"),
+    "body",
     [
-        (openai_error(message="too long"), "too long"),
-        ({"error": "'type' must be 'text'"}, "'type' must be 'text'"),
-        ({"error": {"detail": "bad"}}, "bad"),
-        ({"object": "error", "message": {"detail": [{"loc": "x"}]}}, '{"detail":[{"loc":"x"}]}'),
-        ({"detail": "Not authenticated"}, "Not authenticated"),
-        ({"error": ["a"], "message": "b"}, "b"),
-        ({"error": {"message": ""}}, '{"error": {"message": ""}}'),
-        (b"upstream connect error\n", "upstream connect error"),
-        (b"\n", "nothing"),
-        ([{"error": {"message": "m"}}], "m"),
+        answer({"content": 'he said "message": "choices"', "name": "message"}),
+        {"choices": [answer()["choices"][0]] * 3},
+        {**answer(), "echo": {"message": "choices", "choices": []}},
     ],
-    ids=[
-        "openai",
-        "text",
-        "detail",
-        "mistral",
-        "fastapi",
-        "list",
-        "empty",
-        "plain",
-        "blank",
-        "gemini",
-    ],
+    ids=["in a text", "several choices", "elsewhere"],
 )
-def test_an_error_says_what_the_provider_said(body, said):
-    assert str(error_of(body, status=400)) == f"Acme answered 400 (request None): {said}"
-
-
-@pytest.mark.parametrize(
-    ("kind", "status", "cure"),
-    [
-        (AuthenticationError, 401, "Check the API key."),
-        (NotFoundError, 404, "Check model= and base_url=."),
-        (QuotaExhausted, 402, "retrying cannot help"),
-        (RateLimitError, 429, "Lower max_requests or max_tokens"),
-        (BadRequestError, 307, "a redirect, which is not followed"),
-    ],
-)
-def test_an_error_names_the_cure(kind, status, cure):
-    error = error_of(openai_error(), status=status)
-
-    assert type(error) is kind
-    assert cure in str(error)
-
-
-@pytest.mark.parametrize("place", ["type", "code"])
-@pytest.mark.parametrize(
-    "name", ["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"]
-)
-def test_a_429_without_credit_is_final(name, place):
-    error = error_of(openai_error(**{place: name}), status=429, headers={"retry-after": "5"})
-
-    assert (type(error), error.retryable, error.fatal) == (QuotaExhausted, False, True)
-
-
-def test_a_429_without_credit_stays_final_whatever_the_header_wishes():
-    error = error_of(
-        openai_error(code="insufficient_quota"), status=429, headers={"x-should-retry": "true"}
-    )
-
-    assert (type(error), error.retryable) == (QuotaExhausted, False)
-
-
-def test_mistrals_error_without_an_envelope_has_its_code_and_type():
-    body = {"object": "error", "message": "no", "type": "insufficient_quota", "code": "1300"}
-
-    error = error_of(body, status=429)
-
-    assert (type(error), error.code) == (QuotaExhausted, "1300")
-
-
-def test_credit_held_by_calls_in_flight_comes_back():
-    error = error_of({"error": {"code": 402}}, status=402, headers={"retry-after": "3"})
-
-    assert (type(error), error.retryable, error.retry_after_s) == (RateLimitError, True, 3.0)
-
-
-@pytest.mark.parametrize(("status", "wish"), [(400, "true"), (503, "false"), (429, "false")])
-def test_the_servers_word_on_retries_wins(status, wish):
-    error = error_of(openai_error(), status=status, headers={"x-should-retry": wish})
-
-    assert error.retryable == (wish == "true")
-
-
-def test_a_fatal_error_that_may_be_retried_is_not_fatal():
-    error = error_of(openai_error(), status=401, headers={"x-should-retry": "true"})
-
-    assert (type(error), error.retryable, error.fatal) == (AuthenticationError, True, False)
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"retry-after": "20"}, 20.0),
-        ({"retry-after": "Thu, 01 Jan 1970 00:00:07 GMT"}, 7.0),
-        ({"retry-after-ms": "250", "retry-after": "20"}, 0.25),
-        ({"retry-after": "-5"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "soon"}, None),
-        ({}, None),
-    ],
-    ids=str,
-)
-def test_an_error_carries_when_to_come_back(headers, expected):
-    assert error_of(openai_error(), status=429, headers=headers).retry_after_s == expected
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        ({"code": 429, "message": "x"}, RateLimitError),
-        ({"code": "429"}, RateLimitError),
-        ({"code": 401}, AuthenticationError),
-        ({"code": 402}, QuotaExhausted),
-        ({"code": 404}, NotFoundError),
-        ({"code": 502}, ServerError),
-        ({"code": "rate_limit_exceeded"}, RateLimitError),
-        ({"type": "rate_limit_error"}, RateLimitError),
-        ({"type": "overloaded_error"}, ServerError),
-        ({"code": "context_length_exceeded"}, BadRequestError),
-        ({"code": "invalid_api_key"}, AuthenticationError),
-        ({"code": "model_not_found"}, NotFoundError),
-        ({"code": "insufficient_quota"}, QuotaExhausted),
-        ({"code": 12, "type": "who knows"}, ServerError),
-        ({"code": 200}, ServerError),
-        ({"code": None, "message": "x"}, ServerError),
-        ("overloaded", ServerError),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("place", ["body", "choice"])
-def test_an_error_inside_a_200_is_the_error_it_names(error, kind, place):
-    body = {**answer(), "error": error} if place == "body" else answer(error=error)
-
-    found = error_of(body)
-
-    assert (type(found), found.status) == (kind, 200)
-
-
-@pytest.mark.parametrize("nothing", [None, "", {}, []], ids=repr)
-def test_an_empty_error_is_none(nothing):
-    body = {**answer(error=nothing), "error": nothing}
-
-    assert read(body).text == "4"
-
-
-@pytest.mark.parametrize(
-    "name", ["x-request-id", "x-generation-id", "request-id", "apim-request-id"]
-)
-def test_a_request_id_is_found_under_any_of_its_names(name):
-    assert read(answer(), headers={name: "r" * 300}).request_id == "r" * 200
-
-
-def escaped(text):
-    return text.replace("/", "\\/").encode()
-
-
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (openai_error(message=f"Incorrect API key provided: {KEY}."), 401),
-        (openai_error(message="x", code=KEY), 401),
-        (f"<html>{KEY}</html>".encode(), 502),
-        (f"no such page: {KEY}".encode(), 200),
-        ({"error": KEY}, 400),
-        ({"detail": {"headers": f"Bearer {KEY}"}}, 400),
-        (b"canary-0123456789%2Fabcdef%2B", 400),
-        (b"Y2FuYXJ5LTAxMjM0NTY3ODkvYWJjZGVmKw==", 400),
-        (escaped(f'{{"error": "{KEY}"}}'), 400),
-        (b"x" * 3_990 + KEY.encode(), 400),
-        ((KEY * 200).encode(), 400),
-    ],
-    ids=[
-        "message",
-        "code",
-        "html",
-        "200",
-        "string",
-        "nested",
-        "url",
-        "base64",
-        "escaped",
-        "at the cut",
-        "over and over",
-    ],
-)
-def test_a_key_that_is_echoed_is_not_shown(body, status):
-    error = error_of(body, status=status, headers={"x-request-id": f"req-{KEY}"})
-
-    shown = f"{error} {vars(error)}"
-
-    assert "canary" not in shown
-    assert "Y2FuYXJ5" not in shown
-
-
-@pytest.mark.parametrize(
-    "shown",
-    ["sk-abcdef123456", "Bearer abc.def-123", "key-0123456", "gsk_abcd3efgh", "sk-ab***********yz"],
-)
-def test_what_looks_like_anybodys_key_is_not_shown(shown):
-    assert shown not in str(error_of(openai_error(message=f"bad key {shown}!"), status=401))
-
-
-@pytest.mark.parametrize(
-    "words", ["Incorrect API key provided.", "risk-taking", "the x-api-key-header", "Bearer tokens"]
-)
-def test_ordinary_words_are_left_alone(words):
-    assert words in str(error_of(openai_error(message=words), status=400))
-
-
-def test_excerpts_are_short():
-    error = error_of(b"x" * 100_000, status=500)
-
-    assert len(error.body) == MAX_EXCERPT_CHARS
-    assert len(str(error)) < MAX_EXCERPT_CHARS + 100
+def test_a_name_that_only_recurs_is_no_twin(body):
+    assert read(body).raw == body
 
 
 JSON = st.recursive(

@@ -1,14 +1,24 @@
-"""Recorded exchanges of ten providers, read beside openai-python."""
+"""Recorded exchanges of ten providers, read beside openai-python from the same bytes."""
 
 from __future__ import annotations
 
 import json
+import random
+from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import pytest
 
-from lionlite.exceptions import BadRequestError, LionError, NotFoundError, ResponseError
+from lionlite.exceptions import (
+    BadRequestError,
+    LionError,
+    NotFoundError,
+    ResponseError,
+    StreamTruncated,
+)
 from lionlite.records import Usage
+from lionlite.service.chunks import StreamReader
 from lionlite.service.transport.parse import RawReply, ReplyParser
 from lionlite.service.wire import read_reply
 
@@ -25,36 +35,57 @@ pytestmark = [
 NO_PROVIDER = "demo-endpoints.pydantic.workers.dev"  # echoes what it was sent
 
 
-def recorded(wanted):
-    """Return the recorded chat completions without stream that are *wanted*."""
+def recorded(path, wanted):
+    """Return the recorded exchanges of *path* that are *wanted*."""
     if not EXCHANGES.is_file():
         return []
     exchanges = [json.loads(line) for line in EXCHANGES.read_text().splitlines()]
     return [
         pytest.param(exchange, id=f"{exchange['host']}-{number}")
         for number, exchange in enumerate(exchanges)
-        if exchange["path"].endswith("/chat/completions")
-        and not json.loads(exchange["request"] or "{}").get("stream")
-        and wanted(exchange["status"], exchange["host"])
+        if exchange["path"].endswith(path)
+        and wanted(exchange["status"], exchange["host"], is_stream(exchange))
     ]
 
 
-ANSWERS = recorded(lambda status, host: status == 200 and host != NO_PROVIDER)
-ERRORS = recorded(lambda status, host: status != 200)
-ECHOES = recorded(lambda status, host: host == NO_PROVIDER)
+def is_stream(exchange):
+    return exchange["response"].lstrip().startswith((":", "data:", "event:"))
 
 
-def read(exchange):
-    """Read the recorded body through the HTTP parser, cut into pieces."""
+CHAT = "/chat/completions"
+ANSWERS = recorded(CHAT, lambda status, host, s: status == 200 and not s and host != NO_PROVIDER)
+ERRORS = recorded("", lambda status, host, s: status != 200)
+ECHOES = recorded(CHAT, lambda status, host, s: host == NO_PROVIDER)
+OTHER_API = recorded("/responses", lambda status, host, s: status == 200)
+
+
+def read(exchange, seed=0):
+    """Read the recorded body through the HTTP parser, cut at random bytes."""
     body = exchange["response"].encode()
     head = f"HTTP/1.1 {exchange['status']} x\r\nContent-Length: {len(body)}\r\n\r\n"
     wire = head.encode() + body
+    rng = random.Random(seed)
     parser = ReplyParser()
-    for start in range(0, len(wire), 997):
-        parser.feed(wire[start : start + 997])
+    cuts = sorted(rng.sample(range(len(wire)), min(rng.choice([1, 10, 200]), len(wire))))
+    for start, end in pairwise([0, *cuts, len(wire)]):
+        # A socket gives at least one byte.
+        if start < end:
+            parser.feed(wire[start:end])
     raw = parser.reply()
     reply = RawReply(raw.status, exchange["headers"], raw.body)
     return read_reply(reply, now_epoch_s=0.0, scrub=str, provider=exchange["host"])
+
+
+def theirs(exchange):
+    """Return what openai-python reads from the same bytes."""
+    openai = pytest.importorskip("openai")
+    headers = {"content-type": "application/json"}
+    transport = httpx.MockTransport(
+        lambda _request: httpx.Response(200, headers=headers, content=exchange["response"].encode())
+    )
+    with httpx.Client(transport=transport) as http:
+        client = openai.OpenAI(api_key="none", base_url="http://localhost", http_client=http)
+        return client.chat.completions.create(model="m", messages=[])
 
 
 def details_of(usage):
@@ -73,19 +104,28 @@ def text_of(content):
 
 @pytest.mark.parametrize("exchange", ANSWERS)
 def test_a_recorded_answer_reads_as_openai_python_reads_it(exchange):
-    chat = pytest.importorskip("openai.types.chat")
-    # As its client does: model_validate() refuses 37 of these real replies.
-    theirs = chat.ChatCompletion.construct(**json.loads(exchange["response"]))
-    message = theirs.choices[0].message
+    found = theirs(exchange)
+    message = found.choices[0].message
 
     ours = read(exchange)
 
     assert ours.text == text_of(getattr(message, "content", None))
-    assert ours.finish_reason == (theirs.choices[0].finish_reason or None)
-    assert ours.usage == (details_of(theirs.usage) if theirs.usage else None)
+    assert ours.finish_reason == (found.choices[0].finish_reason or None)
+    assert ours.usage == (details_of(found.usage) if found.usage else None)
     assert ours.refusal == (message.refusal or None)
-    assert [call["id"] for call in ours.tool_calls] == [c.id for c in message.tool_calls or ()]
-    assert ours.model == theirs.model
+    assert ours.model == found.model
+    calls = [
+        (call["id"], call["function"]["name"], call["function"]["arguments"])
+        for call in ours.tool_calls
+    ]
+    assert calls == [
+        (c.id, c.function.name, c.function.arguments) for c in message.tool_calls or ()
+    ]
+
+
+@pytest.mark.parametrize("exchange", ANSWERS)
+def test_a_recorded_answer_reads_alike_wherever_it_is_cut(exchange):
+    assert all(read(exchange, seed) == read(exchange) for seed in range(1, 6))
 
 
 @pytest.mark.parametrize("exchange", ANSWERS)
@@ -110,3 +150,18 @@ def test_a_recorded_error_raises_what_its_status_says(exchange):
 def test_a_server_that_is_no_provider_gives_no_answer(exchange):
     with pytest.raises(ResponseError, match="answered 200, but"):
         read(exchange)
+
+
+@pytest.mark.parametrize("exchange", OTHER_API)
+def test_a_reply_of_the_responses_api_never_passes_for_an_answer(exchange):
+    """We send to chat completions only; openai-python reads these with another method."""
+    headers, body = exchange["headers"], exchange["response"].encode()
+    reader = StreamReader(headers, now_epoch_s=0.0, scrub=str, provider="Acme")
+
+    if is_stream(exchange):
+        assert reader.feed(body) + reader.feed_end() == []
+        with pytest.raises((StreamTruncated, ResponseError)):
+            reader.finish()
+    else:
+        with pytest.raises(ResponseError, match="it holds no choices"):
+            read(exchange)

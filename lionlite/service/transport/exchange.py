@@ -76,14 +76,9 @@ class Connection:
         parser.begin(max_body_bytes=self._max_body_bytes)
         with self._link.cut.on_cancel(here.token):
             failure = self._send(request, milestones, here)
+            self._feed_first(self._receive(here), milestones, failure)
             while not parser.is_done:
-                try:
-                    data = self._link.receive(here.ends_at_s)
-                except OSError as exc:
-                    raise broken(exc, "read", here) from exc
-                if not data:
-                    here.check("read")
-                self._feed(data, milestones, failure)
+                self._feed(self._receive(here))
         return parser.reply()
 
     def begin(self, request: memoryview, milestones: Milestones, *, idle_s: float | None) -> None:
@@ -107,8 +102,9 @@ class Connection:
         parser.begin(max_body_bytes=MAX_STREAM_BYTES)
         with self._link.cut.on_cancel(here.token):
             failure = self._send(request, milestones, here)
+        self._feed_first(self._patience.receive(self._link), milestones, failure)
         while not parser.is_head_done:
-            self._feed(self._patience.receive(self._link), milestones, failure)
+            self._feed(self._patience.receive(self._link))
 
     @property
     def status(self) -> int:
@@ -160,21 +156,31 @@ class Connection:
             milestones.sent()
         return None
 
-    def _feed(
-        self,
-        data: bytes,
-        milestones: Milestones | None = None,
-        failure: ConnectionFailed | None = None,
+    def _receive(self, here: scope.Scope) -> bytes:
+        try:
+            data = self._link.receive(here.ends_at_s)
+        except OSError as exc:
+            raise broken(exc, "read", here) from exc
+        if not data:
+            here.check("read")
+        return data
+
+    def _feed_first(
+        self, data: bytes, milestones: Milestones, failure: ConnectionFailed | None
     ) -> None:
+        """Feed the first bytes of a reply; without any, a failure to send is the outcome."""
+        if data:
+            milestones.replied()
+        elif failure is not None:
+            raise failure
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         """Give the parser what arrived, b"" for the end."""
         parser = self._parser
         if data:
-            if milestones is not None and not parser.has_begun:
-                milestones.replied()
             parser.feed(data)
         else:
-            if failure is not None and not parser.has_begun:
-                raise failure
             parser.feed_end()
         if parser.is_done:
             self.keeps_alive = parser.keeps_alive

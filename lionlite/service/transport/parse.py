@@ -9,6 +9,7 @@ Source: RFC 9112; what httptools does and does not do was measured with it.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import attrs
@@ -60,16 +61,22 @@ class ReplyParser:
         max_body_bytes: Cap on a body, before and after decompression.
 
     Attributes:
-        status: The HTTP status, once the head is done.
-        headers: Lower-case names; values of equal names joined with ", ".
+        status: The HTTP status, from the end of the head on.
+        headers: Then too. Lower-case names; values of equal names joined with ", ".
         is_head_done: Whether the head is complete, interim ones aside.
         is_done: Whether the reply is complete.
         keeps_alive: Whether the connection may then be used again.
     """
 
+    status: int
+    headers: dict[str, str]
+
     def __init__(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        # Callbacks into C where they can be: they are the most of what llhttp costs.
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append
+        self._ticks = itertools.count()
+        self.on_message_begin = self._ticks.__next__
         self._parser = httptools.HttpResponseParser(self)
         self.begin(max_body_bytes=max_body_bytes)
 
@@ -77,14 +84,13 @@ class ReplyParser:
         """Get ready for the next reply; the last one was read to its end and keeps alive."""
         self._max_body_bytes = max_body_bytes
         self._head = b""
-        self._head_bytes = self._framing_bytes = self._bare_bytes = self._body_bytes = 0
-        self._interims = self._begun = 0
+        self._head_bytes = self._body_bytes = self._framing_bytes = self._bare_bytes = 0
+        self._interims = 0
+        self._first_tick = next(self._ticks)
+        # Of each complete message: whether it lets the connection live, and its pieces.
         self._ends: list[tuple[bool, int]] = []
         self._body: list[bytes] = []
-        self._is_close_delimited = False
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.is_head_done = self.is_done = self.keeps_alive = False
+        self.is_head_done = self.is_done = self.keeps_alive = self._is_close_delimited = False
 
     @property
     def has_begun(self) -> bool:
@@ -93,7 +99,8 @@ class ReplyParser:
 
     def release(self) -> None:
         """Let go of httptools' parser, which holds this one; nothing works afterwards."""
-        del self._parser
+        if hasattr(self, "_parser"):
+            del self._parser
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes from the socket.
@@ -109,15 +116,27 @@ class ReplyParser:
                 self._feed_long(data[:room], data[room:])
                 return
             self._head_bytes += len(data)
-            self._head += data
-        problem = self._parse(data)
+            self._head = self._head + data if self._head else data
+        problem = None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            problem = _UPGRADE
+        except httptools.HttpParserError as exc:
+            problem = str(exc)
         if not is_body:
             self._read_heads(problem)
+        pieces = self._pieces
         if self.is_head_done and len(self._ends) > self._interims:
-            self._finish(problem)
+            self.is_done = True
+            may_keep, count = self._ends[self._interims]
+            # What follows in the same bytes answers nothing we sent.
+            begun = next(self._ticks) - self._first_tick - 1
+            self.keeps_alive = may_keep and problem is None and begun == self._interims + 1
+            del pieces[count:]
         elif problem is not None:
             raise _invalid(problem)
-        count = self._keep_body() if self._pieces else 0
+        count = self._keep(pieces) if pieces else 0
         if is_body:
             self._count_framing(len(data), count)
 
@@ -163,56 +182,40 @@ class ReplyParser:
         else:
             self.feed(rest)
 
-    def _parse(self, data: bytes) -> str | None:
-        """Have llhttp judge *data*; return its objection."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return _UPGRADE
-        except httptools.HttpParserError as exc:
-            return str(exc)
-        return None
-
     def _read_heads(self, problem: str | None) -> None:
         """Read the head, and pass over interim ones (100 to 199) before it."""
         # After an objection only the heads of complete messages are sound.
         while problem is None or len(self._ends) > self._interims:
-            if self._head[:1] not in _FIRST:
+            head = self._head
+            end = head.find(b"\r\n\r\n")
+            if head and head[0] != _FIRST:
                 # llhttp passes over blank lines.
                 raise _invalid("it begins with a blank line")
-            head, end, rest = self._head.partition(_END_OF_HEAD)
-            if not end:
+            if end < 0:
                 return
-            status, headers = _read_head(head.decode("latin-1"))
-            if not 100 <= status < 200:  # noqa: PLR2004 - interim replies
+            status, headers = _read_head(head[:end].decode("latin-1"))
+            if status >= 200:  # noqa: PLR2004 - no interim reply
                 self._note_head(status, headers)
                 return
             if status == 101 or not _FRAMING.isdisjoint(headers):  # noqa: PLR2004
                 raise _invalid(_UPGRADE)
             self._interims += 1
-            self._head = rest
+            self._head = head[end + 4 :]
 
     def _note_head(self, status: int, headers: dict[str, str]) -> None:
-        coding = headers.get("transfer-encoding")
-        if coding is not None and coding.lower() != "chunked":
-            raise _invalid(f"transfer-encoding {coding!r:.40}")
         self.is_head_done = True
         self.status = status
         self.headers = headers
-        has_length = coding is not None or "content-length" in headers
-        self._is_close_delimited = not has_length and status not in _NO_BODY
         self._head = b""
+        if "content-length" in headers or status in _NO_BODY:
+            return
+        coding = headers.get("transfer-encoding")
+        self._is_close_delimited = coding is None
+        if coding is not None and coding.lower() != "chunked":
+            raise _invalid(f"transfer-encoding {coding!r:.40}")
 
-    def _finish(self, problem: str | None) -> None:
-        """Note the end of the reply; what follows in the same bytes answers nothing we sent."""
-        may_keep, count = self._ends[self._interims]
-        del self._pieces[count:]
-        self.is_done = True
-        self.keeps_alive = may_keep and problem is None and self._begun == self._interims + 1
-
-    def _keep_body(self) -> int:
-        """Move the pieces of the body to the rest; return their bytes."""
-        pieces = self._pieces
+    def _keep(self, pieces: list[bytes]) -> int:
+        """Move the pieces of the body to the rest of it; return their bytes."""
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._body.append(piece)
@@ -230,18 +233,13 @@ class ReplyParser:
             msg = "The reply's chunk extensions or trailers are too long."
             raise ResponseTooLarge(msg)
 
-    def on_message_begin(self) -> None:
-        """Count the replies that begin, interim ones too."""
-        self._begun += 1
-
     def on_message_complete(self) -> None:
         """Note whether the connection may be used again, and the pieces of body so far."""
         # Only told inside this callback.
         self._ends.append((self._parser.should_keep_alive(), len(self._pieces)))
 
 
-_END_OF_HEAD = b"\r\n\r\n"
-_FIRST = (b"H", b"")
+_FIRST = ord("H")
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 _UPGRADE = "it wants to change the protocol"
 
@@ -263,6 +261,14 @@ def _read_head(head: str) -> tuple[int, dict[str, str]]:
     del lines[0]
     for line in lines:
         name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return status, headers
+        headers[name.lower()] = value.strip(" \t")
+    return status, headers if len(headers) == len(lines) else _joined(lines)
+
+
+def _joined(lines: list[str]) -> dict[str, str]:
+    """Return the headers of *lines*; values of equal names joined with ", "."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        found.setdefault(name.lower(), []).append(value.strip(" \t"))
+    return {name: ", ".join(values) for name, values in found.items()}
