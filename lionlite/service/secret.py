@@ -32,15 +32,19 @@ _MIN_SECRET_CHARS = 6
 class Secret:
     """A text that shows itself only to `reveal`.
 
+    Attributes:
+        is_empty: Whether there is nothing in it.
+
     Threads: immutable.
     """
 
-    __slots__ = ("_forms", "_reveal")
+    __slots__ = ("_forms", "_reveal", "is_empty")
 
     def __init__(self, value: str) -> None:
         # Closures: vars(), attrs, debuggers' locals and pickle see functions.
         self._reveal: Callable[[], str] = lambda: value
         self._forms = functools.cache(lambda: _forms_of(value))
+        self.is_empty = not value
 
     def reveal(self) -> str:
         """Return the text itself."""
@@ -60,11 +64,6 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         msg = "An API key does not pickle: set key_scheme= and read it where it is used."
         raise ConfigError(msg)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing in it."""
-        return not self.reveal()
 
     @property
     def fits_in_header(self) -> bool:
