@@ -9,7 +9,6 @@ monotonic clock, whether it was let in, and what it was charged.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import os
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
+from starvation import Watch, starved_for
 
 from lionlite import Services, Session
 from lionlite.testing import FakeProvider, Fault
@@ -84,6 +84,7 @@ def server_of(**settings):
         process.stdin.close()
         said = json.loads(process.stdout.read())
         server.report, server.log = said["report"], said["log"]
+        starved_for(said["starved_s"])
 
 
 def limited_server(charge, latency_s=0.02):
@@ -112,11 +113,12 @@ def spawned(role, settings, **options):
 def serve(settings):
     outage = settings.pop("outage", None)
     reply = answer if outage is None else Outage(*outage)
-    with FakeProvider(reply, keep_bodies=False, **settings) as provider:
+    with Watch() as watch, FakeProvider(reply, keep_bodies=False, **settings) as provider:
         tell(provider.base_url)
         sys.stdin.read()
     log = [attrs.asdict(request) for request in provider.requests]
-    tell(json.dumps({"report": attrs.asdict(provider.report()), "log": log}))
+    report = attrs.asdict(provider.report())
+    tell(json.dumps({"report": report, "log": log, "starved_s": watch.worst_s}))
 
 
 def answer(body):
@@ -193,21 +195,3 @@ def tell(line):
 if __name__ == "__main__":
     {"serve": serve, "chat": run_client}[sys.argv[1]](json.loads(sys.argv[2]))
 
-
-def a_second_run_decides(test):
-    """Run *test* once more if it fails.
-
-    A machine that keeps the provider's process from reading for longer than the guard (50 ms
-    here) earns a refusal that is nobody's fault, now and then; a budget that is not exact earns
-    it again.
-    """
-
-    @functools.wraps(test)
-    def run(*args, **kwargs):
-        try:
-            test(*args, **kwargs)
-        except AssertionError as error:
-            print(f"again, after: {error}")
-            test(*args, **kwargs)
-
-    return run

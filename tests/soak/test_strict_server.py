@@ -15,7 +15,6 @@ from soak_tools import (
     CHARGES,
     LARGE,
     MAX_REQUESTS,
-    a_second_run_decides,
     caps_of_job,
     chat_all,
     limited_server,
@@ -24,6 +23,7 @@ from soak_tools import (
     spawned,
     windows_of,
 )
+from starvation import counts_unless_starved
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(120)]
 
@@ -47,7 +47,7 @@ CLEAN = {"refused": 0, "accepted": CALLS, "requests over": 0, "tokens over": 0}
 
 
 @pytest.mark.parametrize("charge", CHARGES)
-@a_second_run_decides
+@counts_unless_starved
 def test_64_threads_are_never_refused_where_requests_and_tokens_bind(charge):
     with limited_server(charge) as server, server.limited_service(charge) as service:
         wrong = chat_all(service, caps_of_job(), 64)
@@ -60,7 +60,7 @@ def test_64_threads_are_never_refused_where_requests_and_tokens_bind(charge):
     assert server.report["highest_tokens_in_window"] > max_tokens_for(charge) - 2 * LARGE
 
 
-@a_second_run_decides
+@counts_unless_starved
 def test_a_single_thread_is_never_refused_in_any_charge_mode():
     with ExitStack() as stack:
         servers = [stack.enter_context(limited_server(charge)) for charge in CHARGES]
@@ -131,7 +131,7 @@ def stop_now_and_then(process, seed):
     return stops
 
 
-@a_second_run_decides
+@counts_unless_starved
 def test_a_client_that_is_stopped_at_random_is_never_over_in_any_charge_mode():
     with ExitStack() as stack:
         servers = [stack.enter_context(limited_server(charge)) for charge in CHARGES]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import shutil
@@ -169,22 +168,3 @@ def store_at(url, clock=None):
     if clock is not None:
         store._clock = clock
     return store
-
-
-def a_second_run_decides(test):
-    """Run *test* once more if it fails.
-
-    A machine that keeps the provider's process from reading for longer than the guard (50 ms
-    here) earns a refusal that is nobody's fault, now and then; a budget that is not exact earns
-    it again.
-    """
-
-    @functools.wraps(test)
-    def run(*args, **kwargs):
-        try:
-            test(*args, **kwargs)
-        except AssertionError as error:
-            print(f"again, after: {error}")
-            test(*args, **kwargs)
-
-    return run

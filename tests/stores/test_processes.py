@@ -14,7 +14,8 @@ from urllib.request import urlopen
 
 import pytest
 from member import ESTIMATE
-from store_tools import a_second_run_decides, fresh_name
+from starvation import Watch, counts_unless_starved
+from store_tools import fresh_name
 
 import lionlite
 from lionlite.limits.rates import Rate
@@ -93,7 +94,7 @@ def provider(requests, tokens, interval_s, charge):
 
 def saturated(store_url, *, interval_s, windows, charge="estimate", requests=60):
     """Let four processes use one budget up for some windows."""
-    with ExitStack() as stack:
+    with Watch(), ExitStack() as stack:
         tokens = requests * ESTIMATE
         base_url, report = stack.enter_context(provider(requests, tokens, interval_s, charge))
         started = stack.enter_context(
@@ -137,7 +138,7 @@ def test_four_processes_keep_one_limit_and_share_it_fairly(store_url):
 @pytest.mark.soak
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("charge", ["estimate", "adjust", "usage"])
-@a_second_run_decides
+@counts_unless_starved
 def test_four_processes_meet_no_429_in_windows_of_five_seconds(store_url, charge):
     results, report = saturated(
         store_url, interval_s=5.0, windows=4.2, charge=charge, requests=200
