@@ -228,7 +228,7 @@ class Call:
         parts = self._parts
         parts.retry_budget.answered()
         if self._memory is not None:
-            self._memory.keep(reply_to_json(reply, scrub=self._key.scrub))
+            self._memory.keep(reply_to_json(reply, scrub=self._key.scrub_own))
         if reply.usage is None:
             return
         if cost is not None:

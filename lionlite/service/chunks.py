@@ -21,8 +21,10 @@ from lionlite.exceptions import (
     ServiceError,
     StreamTruncated,
 )
+from lionlite.service.bodykind import BodyKind
 from lionlite.service.deltas import Choice
 from lionlite.service.reply import NoAnswerError, reply_in
+from lionlite.service.responses import usage_of
 from lionlite.service.sse import EventReader
 from lionlite.service.status import (
     error_in,
@@ -31,7 +33,7 @@ from lionlite.service.status import (
     request_id_of,
     status_error,
 )
-from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply
+from lionlite.service.transport.parse import RawReply
 from lionlite.service.usage import read_usage, usage_in
 from lionlite.service.wire import read_reply
 
@@ -43,10 +45,6 @@ if TYPE_CHECKING:
 
 _OK: Final = 200
 _DONE: Final = b"[DONE]"
-_BOM: Final = b"\xef\xbb\xbf"
-
-_FIELDS: Final = (b":", b"data:", b"event:", b"id:", b"retry:")
-_LONGEST_FIELD: Final = 6
 
 # Of a chunk's keys, those that need no keeping once a chunk has named the model.
 _USUAL: Final = frozenset(
@@ -64,6 +62,8 @@ _USUAL: Final = frozenset(
     }
 )
 _OF_ONE_CHUNK: Final = frozenset({"choices", "error", "object", "obfuscation", "usage", "x_groq"})
+_LAST_TYPES: Final = frozenset({"response.completed", "response.failed", "response.incomplete"})
+
 _NO_CHUNK: Final = (NoAnswerError, AttributeError, TypeError, RecursionError, jsontext.JsonError)
 """What taking in a chunk of another shape raises: a check at every step costs more."""
 
@@ -111,9 +111,7 @@ class StreamReader:
         self._scrub = scrub
         self._provider = provider
         self._events = EventReader()
-        self._is_sse: bool | None = None
-        self._held: list[bytes] = []  # until it is known what the bytes are, or all, if no events
-        self._held_bytes = 0
+        self._kind = BodyKind(headers)
         self._first = Choice()
         self._choices: dict[int, Choice] = {}
         self._top: dict[str, Any] = {}
@@ -143,14 +141,13 @@ class StreamReader:
         pieces: list[str] = []
         if self.is_done:
             return pieces
-        if not self._is_sse:
-            data = self._told_apart(data)
-            if not data:
-                return pieces
         try:
-            events = self._events.feed(data)
+            if not self._kind.is_stream:
+                data = self._kind.put(data)
+            events = self._events.feed(data) if data else []
         except ResponseTooLarge as error:
-            self._fail(error)
+            # Without its traceback, whose frames hold the bytes: they may echo the key.
+            self._fail(error.with_traceback(None))
             return pieces
         for text, name in events:
             self._take(text, name, pieces)
@@ -162,9 +159,8 @@ class StreamReader:
         """Take note that no more bytes come; return the last pieces of text."""
         if self.is_done:
             return []
-        if self._is_sse is None:
-            self._is_sse = _looks_like_events(b"".join(self._held), self._headers)
-        if not self._is_sse:
+        self._kind.end()
+        if not self._kind.is_stream:
             self.is_done = True
             return self._read_whole()
         pieces: list[str] = []
@@ -199,41 +195,19 @@ class StreamReader:
             raise found
         return attrs.evolve(found, attempts=attempts, waited_s=waited_s, elapsed_s=elapsed_s)
 
-    # --- what the bytes are
-
-    def _told_apart(self, data: bytes) -> bytes:
-        """Find out what the bytes are; return the events not looked at yet."""
-        self._hold(data)
-        if self._is_sse is None:
-            head = b"".join(self._held)
-            if len(head.removeprefix(_BOM).lstrip()) >= _LONGEST_FIELD:
-                self._is_sse = _looks_like_events(head, self._headers)
-            if self._is_sse:
-                self._held.clear()
-                return head
-        return b""
-
-    def _hold(self, data: bytes) -> None:
-        self._held.append(data)
-        self._held_bytes += len(data)
-        if self._held_bytes > MAX_BODY_BYTES:
-            msg = f"The reply's body is longer than {MAX_BODY_BYTES:,} bytes."
-            self._fail(ResponseTooLarge(msg))
+    # --- what an event means
 
     def _read_whole(self) -> list[str]:
         """Read what turned out to be no stream; return its text."""
-        raw = RawReply(_OK, self._headers, b"".join(self._held))
+        raw = RawReply(_OK, self._headers, self._kind.body())
         try:
             self._whole = read_reply(
                 raw, now_epoch_s=self._now_epoch_s, scrub=self._scrub, provider=self._provider
             )
         except ServiceError as error:
-            # Without its traceback, whose frames hold the body.
             self._fail(error.with_traceback(None))
             return []
         return [self._whole.text] if self._whole.text else []
-
-    # --- what an event means
 
     def _take(self, data: bytes, name: str, pieces: list[str]) -> None:
         """Take an event in; add the text that it brings to *pieces*."""
@@ -249,6 +223,8 @@ class StreamReader:
         if not (self._is_named and _USUAL.issuperset(chunk)):
             self._note(data, chunk)
             if self._error is not None:
+                return
+            if "type" in chunk and self._take_typed(data, chunk, pieces):
                 return
         choices = chunk.get("choices")
         if choices:
@@ -308,6 +284,35 @@ class StreamReader:
                 if error_in(chunk)
                 else self._not_promised("an event of its stream is no JSON object", data)
             )
+
+    def _take_typed(self, data: bytes, chunk: dict[str, Any], pieces: list[str]) -> bool:
+        """Take an event of the Responses API in; return whether it is one."""
+        kind, text, body = chunk["type"], chunk.get("delta"), chunk.get("response")
+        if kind == "error":
+            self._fail(self._error_of(data, {"error": chunk}))
+        elif not isinstance(kind, str) or not kind.startswith("response."):
+            return False
+        elif kind == "response.output_text.delta" and isinstance(text, str) and text:
+            self._first.pieces.append(text)
+            pieces.append(text)
+        elif kind in _LAST_TYPES and isinstance(body, dict):
+            self._note_usage(usage_of(body.get("usage")))
+            self._take_response(data, body, pieces)
+        return True
+
+    def _take_response(self, data: bytes, body: dict[str, Any], pieces: list[str]) -> None:
+        said = self._first.text
+        if error_in(body):
+            self._fail(self._error_of(data, body))
+            return
+        try:
+            self._whole = reply_in(body, request_id_of(self._headers, self._scrub))
+        except NoAnswerError as exc:
+            self._fail(self._not_promised(str(exc), data))
+            return
+        if self._whole.text != said and self._whole.text.startswith(said):
+            pieces.append(self._whole.text[len(said) :])
+        self.is_done = True
 
     def _end(self, pieces: list[str]) -> None:
         if self._lead is not self._first:
@@ -375,6 +380,8 @@ class StreamReader:
 
     def _fail(self, error: ServiceError) -> None:
         error.partial = self.partial
+        error.status = _OK
+        error.request_id = error.request_id or request_id_of(self._headers, self._scrub)
         self._error = error
         self.is_done = True
 
@@ -385,12 +392,3 @@ def _decoded(data: bytes) -> Any:
         return jsontext.decode(data)
     except jsontext.JsonError:
         return None
-
-
-def _looks_like_events(head: bytes, headers: Mapping[str, str]) -> bool:
-    """Whether a body that begins with *head* is a stream of events."""
-    head = head.removeprefix(_BOM).lstrip()
-    if head.startswith(_FIELDS):
-        return True
-    is_named_so = "event-stream" in headers.get("content-type", "").lower()
-    return is_named_so and not head.startswith((b"{", b"[", b"<", b'"'))

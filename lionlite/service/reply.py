@@ -16,6 +16,7 @@ import attrs
 
 from lionlite import jsontext
 from lionlite.exceptions import ResponseError
+from lionlite.service.responses import completion_of
 from lionlite.service.usage import read_cost, read_usage, usage_in
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def reply_in(
     """Return the answer in a decoded *body* that holds no error.
 
     Args:
-        body: The body of a chat completion; it is kept as `Reply.raw`.
+        body: The body of a chat completion, or of a response in the form of
+            the Responses API; it is kept as `Reply.raw`.
         request_id: For `Reply.request_id`.
         attempts: For `Reply.attempts`.
         waited_s: For `Reply.waited_s`.
@@ -95,13 +97,14 @@ def reply_in(
     if not isinstance(body, dict):
         msg = "the body is not a JSON object"
         raise NoAnswerError(msg)
-    choice = _first_choice(body)
+    said = completion_of(body) if body.get("object") == "response" else body
+    choice = _first_choice(said)
     message = choice.get("message")
     if not isinstance(message, dict):
         msg = "the choice has no message"
         raise NoAnswerError(msg)
     get = message.get
-    usage = usage_in(body)
+    usage = usage_in(said)
     # By position, in the order of the attributes: keywords cost more.
     return Reply(
         text_of(get("content")),

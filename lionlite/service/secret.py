@@ -29,6 +29,12 @@ _MIN_SECRET_CHARS = 6
 """Shorter placeholders ("none", "-") would blank out ordinary words."""
 
 
+_MIN_KEY_CHARS = 12
+"""No provider's key is shorter; what is, says something else too."""
+
+_MARKS = ("sk-", "sk_", "pk-", "pk_", "key-", "key_", "Bearer ")
+
+
 class Secret:
     """A text that shows itself only to `reveal`.
 
@@ -74,7 +80,20 @@ class Secret:
         """Return *text* without this secret in any usual form, nor the like of it."""
         for form in self._forms():
             text = text.replace(form, MASK)
-        return _LOOKS_LIKE_KEY.sub(MASK, text)
+        # The expression costs 30 us on a usual reply, and nearly none has a mark.
+        return _LOOKS_LIKE_KEY.sub(MASK, text) if any(m in text for m in _MARKS) else text
+
+    def scrub_own(self, text: str) -> str:
+        """Return *text* without this secret, and as it is otherwise.
+
+        For a model's own words: those that look like a key are not ours to
+        blank out, nor is a placeholder such as "ollama".
+        """
+        if len(self.reveal()) < _MIN_KEY_CHARS:
+            return text
+        for form in self._forms():
+            text = text.replace(form, MASK)
+        return text
 
 
 def _forms_of(value: str) -> tuple[str, ...]:

@@ -21,8 +21,9 @@ MAX_LINE_BYTES: Final = 1024 * 1024
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """All data lines of one event together."""
 
-MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
-"""A whole stream: 128,000 tokens at 400 bytes a chunk are 50 MB."""
+MAX_STREAM_BYTES: Final = 512 * 1024 * 1024
+"""A whole stream, as the transport caps it: 128,000 tokens are 50 MB at 400 bytes a chunk, and
+384 MB with 20 log probabilities each."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 

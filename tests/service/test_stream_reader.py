@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import traceback
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from stream_tools import DONE, KEY, SSE, STOP, USAGE, chunk, error_of, event, read, reader_of, said
 
 from lionlite.exceptions import (
     BadRequestError,
-    LionError,
     RateLimitError,
     ResponseError,
     ResponseTooLarge,
@@ -20,57 +21,9 @@ from lionlite.exceptions import (
     StreamTruncated,
 )
 from lionlite.records import Usage
-from lionlite.service import chunks
-from lionlite.service.chunks import StreamReader
-from lionlite.service.reply import reply_in
-from lionlite.service.secret import Secret
+from lionlite.service import bodykind
 
 pytestmark = pytest.mark.quick
-
-KEY = "canary-0123456789/abcdef+"
-SSE = {"content-type": "text/event-stream", "x-request-id": "req_1"}
-USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
-DONE = b"data: [DONE]\n\n"
-
-
-def event(chunk):
-    """Return *chunk* as an event: bytes are data as they are, anything else is JSON."""
-    data = chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode()
-    return b"data: " + data + b"\n\n"
-
-
-def chunk(delta=None, *, finish=None, index=0, **top):
-    choice = {"index": index, "delta": delta or {}, "finish_reason": finish}
-    return {"id": "c", "model": "acme-1", "choices": [choice], **top}
-
-
-def said(text, **how):
-    return chunk({"content": text}, **how)
-
-
-STOP = chunk(finish="stop")
-
-
-def reader_of(headers=SSE):
-    return StreamReader(headers, now_epoch_s=0.0, scrub=Secret(KEY).scrub, provider="Acme")
-
-
-def read(*events, headers=SSE, done=True):
-    """Return the reply of a stream of *events*, and its text piece by piece."""
-    stream = b"".join(e if isinstance(e, bytes) else event(e) for e in events)
-    reader = reader_of(headers)
-    texts = reader.feed(stream + (DONE if done else b"")) + reader.feed_end()
-    reply = reader.finish(attempts=2, waited_s=0.5, elapsed_s=1.5)
-    assert (reply.attempts, reply.waited_s, reply.elapsed_s) == (2, 0.5, 1.5)
-    assert reply_in(reply.raw, reply.request_id, 2, 0.5, 1.5) == reply
-    assert "".join(texts) == reply.text
-    return reply, texts
-
-
-def error_of(*events, **how):
-    with pytest.raises(LionError) as caught:
-        read(*events, **how)
-    return caught.value
 
 
 def test_a_stream_comes_out_as_text_and_at_its_end_as_a_reply():
@@ -191,6 +144,10 @@ ERRORS = {
         event(said("x", finish="length", error={"code": 400}, usage=USAGE)),
         BadRequestError,
     ),
+    "Responses": (
+        event({"type": "error", "code": "rate_limit_exceeded", "message": "no"}),
+        RateLimitError,
+    ),
     "in the choice": (event({"choices": [{"delta": {}, "error": {"code": 502}}]}), ServerError),
     "finish": (event(chunk(finish="error")), ServerError),
 }
@@ -295,6 +252,7 @@ def test_a_stream_past_a_cap_is_an_error_with_the_text_before_it(way, monkeypatc
         reader.finish()
 
     assert (caught.value.partial, reader.is_done) == ("4", True)
+    assert (caught.value.status, caught.value.request_id) == (200, "req_1")
 
 
 def test_no_key_is_shown():
@@ -308,9 +266,16 @@ def test_no_key_is_shown():
         error_of(headers=headers),
         error_of(done=False, headers=headers),
         error_of(f"<html>{echo}".encode(), headers=headers),
+        error_of(b"data: " + echo.encode() * 50_000, headers=headers),
     ]
 
-    assert not [e for e in errors if "canary" in f"{e} {vars(e)}"]
+    assert not [e for e in errors if "canary" in f"{e} {vars(e)} {locals_of(e)}"]
+
+
+def locals_of(error):
+    """Return what a traceback with locals shows of our own frames."""
+    stack = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    return [frame.locals for frame in stack if "lionlite/service" in frame.filename]
 
 
 # --- no stream at all
@@ -365,7 +330,7 @@ def test_unknown_fields_do_not_hide_a_stream_that_is_named_so():
 
 
 def test_a_body_without_end_is_not_kept(monkeypatch):
-    monkeypatch.setattr(chunks, "MAX_BODY_BYTES", 1_000)
+    monkeypatch.setattr(bodykind, "MAX_BODY_BYTES", 1_000)
     reader = reader_of({})
 
     while not reader.is_done:
@@ -375,171 +340,18 @@ def test_a_body_without_end_is_not_kept(monkeypatch):
         reader.finish()
 
 
-# --- what a chunk may say
-
-
-@pytest.mark.parametrize(
-    "events",
-    [
-        [said("4"), STOP, {"choices": [], "usage": USAGE}],
-        [said("4", usage=USAGE), STOP],
-        [said("4", usage={"total_tokens": 3}), chunk(finish="stop", usage=USAGE)],
-        [said("4"), chunk(finish="stop", usage=USAGE), {"choices": [], "usage": None}],
-        [said("4"), chunk(finish="stop", usage=USAGE), {"choices": [], "usage": {}}],
-        [said("4"), chunk(finish="stop", usage=USAGE), {"choices": [], "usage": {"x": -1}}],
-        [said("4"), chunk(finish="stop", x_groq={"id": "r", "usage": USAGE})],
-        [said("4", x_groq={"id": "r"}), chunk(finish="stop", usage=USAGE)],
-        [said("4"), {"choices": [{"delta": {}, "finish_reason": "stop", "usage": USAGE}]}],
-        [{"usage": USAGE}, said("4"), STOP],
-    ],
-    ids=[
-        "own chunk",
-        "early",
-        "last wins",
-        "null after",
-        "empty after",
-        "odd after",
-        "Groq",
-        "Groq twice",
-        "Moonshot",
-        "without choices",
-    ],
-)
-def test_usage_may_stand_in_any_chunk(events):
-    assert read(*events)[0].usage == Usage(10, 2)
-
-
-def test_a_stream_without_usage_has_none():
-    assert read(said("4"), STOP)[0].usage is None
-
-
-@pytest.mark.parametrize(
-    ("deltas", "text", "pieces"),
-    [
-        ([{"role": "assistant"}, {"content": "4"}], "4", ["4"]),
-        ([{"content": ""}, {"content": None}, {"content": "4"}], "4", ["4"]),
-        (
-            [{"role": "assistant", "content": "4"}, {"role": "assistant", "content": "2"}],
-            "42",
-            ["4", "2"],
-        ),
-        ([{"content": [{"type": "text", "text": "4"}]}, {"content": "2"}], "42", ["4", "2"]),
-        ([{"content": "4"}, {"content": [{"type": "thinking"}, "2"]}], "42", ["4", "2"]),
-        ([{"content": []}, {"content": "4"}], "4", ["4"]),
-    ],
-    ids=["role only", "nothing", "role each time", "parts first", "parts later", "no parts"],
-)
-def test_content_comes_as_text_or_parts(deltas, text, pieces):
-    reply, texts = read(*[chunk(delta) for delta in deltas], STOP)
-
-    assert (reply.text, texts) == (text, pieces)
-
-
-def test_parts_are_kept_as_parts():
-    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
-
-    reply, _ = read(said("a"), said([thinking]), said("b"), said("c"), said([thinking]))
-
-    assert reply.raw["choices"][0]["message"]["content"] == [
-        {"type": "text", "text": "a"},
-        thinking,
-        {"type": "text", "text": "bc"},
-        thinking,
-    ]
-
-
-@pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
-def test_reasoning_comes_in_pieces_and_is_no_text(key):
-    reply, texts = read(chunk({key: "2 "}), chunk({key: "+ 2", "content": ""}), said("4"), STOP)
-
-    assert (reply.reasoning, reply.text, texts) == ("2 + 2", "4", ["4"])
-
-
-def test_a_refusal_comes_in_pieces_and_is_no_text():
-    reply, texts = read(chunk({"refusal": "I can"}), chunk({"refusal": "not."}), STOP)
-
-    assert (reply.refusal, reply.text, texts) == ("I cannot.", "", [])
-
-
-def test_an_empty_refusal_is_none():
-    assert read(chunk({"content": "4", "refusal": "", "tool_calls": None}))[0].refusal is None
-
-
-def test_of_several_choices_the_first_is_the_text():
-    events = [said("b", index=1), said("a"), said("d", index=1), said("c")]
-
-    reply, texts = read(*events, chunk(index=1, finish="length"), STOP)
-
-    assert (reply.text, texts, reply.finish_reason) == ("ac", ["a", "c"], "stop")
-    assert [c["index"] for c in reply.raw["choices"]] == [0, 1]
-    assert reply.raw["choices"][1]["message"]["content"] == "bd"
-
-
-def test_several_choices_may_share_a_chunk():
-    both = {"choices": [{"index": i, "delta": {"content": c}} for i, c in enumerate("ab")]}
-
-    assert read(both, both)[1] == ["a", "a"]
-
-
-@pytest.mark.parametrize("finish", ["length", "content_filter", "tool_calls"])
-def test_the_last_finish_reason_stands(finish):
-    """OpenRouter says it twice; nothing after it takes it back."""
-    reply, _ = read(STOP, chunk(finish=finish), chunk(finish=finish), said("4"), chunk(finish=""))
-
-    assert reply.finish_reason == finish
-
-
-def test_a_model_may_be_named_late():
-    """Azure begins with a chunk of its filter, without model or id."""
-    azure = {"id": "", "model": "", "choices": [], "prompt_filter_results": [1]}
-
-    reply, _ = read(azure, said("4", service_tier="default"), STOP)
-
-    assert (reply.model, reply.raw["id"]) == ("acme-1", "c")
-    assert reply.raw["prompt_filter_results"] == [1]
-
-
-def test_what_is_unknown_is_kept():
-    details = {"reasoning_details": [{"text": "a"}], "extra": {"a": 1}}
-    later = {"reasoning_details": [{"text": "b"}], "extra": {"b": 2}}
-    logprobs = {"content": [{"token": "4"}]}
-    first = chunk(details, citations=["u"])
-    second = chunk(later)
-    second["choices"][0]["logprobs"] = first["choices"][0]["logprobs"] = logprobs
-    second["choices"][0] |= {"finish_reason": "stop", "native_finish_reason": "end"}
-
-    raw = read(first, second, chunk(moderation={"ok": True}))[0].raw
-
-    assert (raw["citations"], raw["moderation"]) == (["u"], {"ok": True})
-    assert raw["choices"][0]["native_finish_reason"] == "end"
-    assert raw["choices"][0]["logprobs"] == {"content": [{"token": "4"}, {"token": "4"}]}
-    assert raw["choices"][0]["message"]["extra"] == {"a": 1, "b": 2}
-    assert raw["choices"][0]["message"]["reasoning_details"] == [{"text": "a"}, {"text": "b"}]
-
-
-def test_a_message_in_place_of_a_delta_is_taken():
-    whole = {"choices": [{"index": 0, "message": {"content": "4"}, "finish_reason": "stop"}]}
-
-    assert read(whole)[1] == ["4"]
-
-
-def test_a_message_beside_a_delta_is_not_taken_twice():
-    """Perplexity sends the text so far with every delta."""
-    both = said("4")
-    both["choices"][0]["message"] = {"content": "so far 4"}
-
-    assert read(both, STOP)[1] == ["4"]
-
-
-@pytest.mark.parametrize("done", [True, False])
-def test_the_first_index_need_not_be_zero(done):
-    reply, texts = read(said("4", index=1), chunk(index=1, finish="stop"), done=done)
-
-    assert (reply.text, texts) == ("4", ["4"])
-
-
 WORDS = {"arguments", "choices", "content", "delta", "error", "finish_reason", "function", "id"}
-WORDS |= {"index", "logprobs", "message", "model", "name", "tool_calls", "usage"}
+WORDS |= {
+    "index",
+    "logprobs",
+    "message",
+    "model",
+    "name",
+    "response",
+    "tool_calls",
+    "type",
+    "usage",
+}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "a", "id"]),
     lambda inner: (
@@ -554,6 +366,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # other work on the machine is not a failure
 @given(st.lists(JSON | st.builds(chunk, JSON) | st.binary(max_size=9), max_size=6), st.booleans())
 def test_any_stream_is_a_reply_that_reads_again_or_a_typed_error(events, done):
     stream = [e if isinstance(e, bytes) else event(e) for e in events]

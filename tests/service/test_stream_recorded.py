@@ -23,7 +23,7 @@ from lionlite.service.reply import reply_in
 from lionlite.service.sse import EventReader
 
 EXCHANGES = Path(__file__).resolve().parents[3] / "shared" / "recorded" / "exchanges.jsonl"
-CUTS = 12
+CUTS = 6
 """Ways of cutting each stream; the numbers that choose them are fixed."""
 
 pytestmark = [

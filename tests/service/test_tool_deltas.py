@@ -163,6 +163,7 @@ CASES = {
         [{"id": "a", "function": {"name": "f", "arguments": {"x": 1}}}],
         [F],
     ),
+    "a function that is none": ([{"id": "a", "function": "f"}], [("a", "", "")]),
     "a high index": ([piece(index=7, id="a", name="f", arguments='{"x":1}')], [F]),
     "nothing": ([[], None, {}, piece(index=0, id="", name="", arguments=""), [None, "x", 3]], []),
 }
@@ -208,6 +209,22 @@ def test_what_a_call_brings_beside_is_kept_to_be_sent_back():
 
     message = choice.whole(0)["message"]
     assert message["extra_content"] == message["tool_calls"][0]["extra_content"] == signature
+
+
+def test_what_a_function_brings_beside_is_kept():
+    choice = Choice()
+
+    choice.take({"tool_calls": [{"id": "a", "function": {"name": "f", "x": 1}, "y": None}]})
+    choice.take({"tool_calls": [{"id": "a", "function": {"arguments": "{}", "x": None}, "y": [2]}]})
+
+    assert choice.whole(0)["message"]["tool_calls"] == [
+        {
+            "id": "a",
+            "type": "function",
+            "y": [2],
+            "function": {"name": "f", "arguments": "{}", "x": 1},
+        }
+    ]
 
 
 def test_a_custom_tools_input_comes_in_pieces():

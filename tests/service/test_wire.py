@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lionlite.exceptions import (
@@ -345,6 +345,25 @@ JSON = st.recursive(
 )
 
 
+def test_a_reply_of_any_depth_is_an_answer_or_a_typed_error():
+    """The search for twins may go less deep than the reader did."""
+    found = set()
+    for depth in [10, *range(850, 1_010, 3)]:
+        deep = b'{"message": 1, "x": ' + b"[" * depth + b"1" + b"]" * depth + b"}"
+        try:
+            found.add(read(b'{"choices": [{"message": {"content": "4"}}], "y": %s}' % deep).text)
+        except ResponseError as error:
+            found.add(str(error).partition("but ")[2])
+
+    assert "4" in found
+    assert found <= {
+        "4",
+        "the body is nested too deep (request None).",
+        "the body is not a JSON object (request None).",
+    }
+
+
+@settings(deadline=None)  # other work on the machine is not a failure
 @given(JSON | st.binary(max_size=50), st.integers(200, 599))
 def test_any_reply_is_an_answer_or_a_typed_error(body, status):
     try:

@@ -10,15 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lionlite.exceptions import (
-    BadRequestError,
-    LionError,
-    NotFoundError,
-    ResponseError,
-    StreamTruncated,
-)
+from lionlite.exceptions import BadRequestError, LionError, NotFoundError, ResponseError
 from lionlite.records import Usage
-from lionlite.service.chunks import StreamReader
 from lionlite.service.transport.parse import RawReply, ReplyParser
 from lionlite.service.wire import read_reply
 
@@ -56,7 +49,6 @@ CHAT = "/chat/completions"
 ANSWERS = recorded(CHAT, lambda status, host, s: status == 200 and not s and host != NO_PROVIDER)
 ERRORS = recorded("", lambda status, host, s: status != 200)
 ECHOES = recorded(CHAT, lambda status, host, s: host == NO_PROVIDER)
-OTHER_API = recorded("/responses", lambda status, host, s: status == 200)
 
 
 def read(exchange, seed=0):
@@ -150,18 +142,3 @@ def test_a_recorded_error_raises_what_its_status_says(exchange):
 def test_a_server_that_is_no_provider_gives_no_answer(exchange):
     with pytest.raises(ResponseError, match="answered 200, but"):
         read(exchange)
-
-
-@pytest.mark.parametrize("exchange", OTHER_API)
-def test_a_reply_of_the_responses_api_never_passes_for_an_answer(exchange):
-    """We send to chat completions only; openai-python reads these with another method."""
-    headers, body = exchange["headers"], exchange["response"].encode()
-    reader = StreamReader(headers, now_epoch_s=0.0, scrub=str, provider="Acme")
-
-    if is_stream(exchange):
-        assert reader.feed(body) + reader.feed_end() == []
-        with pytest.raises((StreamTruncated, ResponseError)):
-            reader.finish()
-    else:
-        with pytest.raises(ResponseError, match="it holds no choices"):
-            read(exchange)

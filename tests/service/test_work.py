@@ -194,6 +194,26 @@ def test_it_is_kept_before_its_permit_is_given_back(provider, call):
     assert seen == [1]
 
 
+@pytest.mark.parametrize(
+    ("key", "said", "kept"),
+    [
+        ("sk-a-real-key-0123456789", "your key is sk-a-real-key-0123456789", "your key is ***"),
+        ("sk-a-real-key-0123456789", "an example: sk-abc123456", "an example: sk-abc123456"),
+        ("ollama", "ollama is a server", "ollama is a server"),
+    ],
+)
+def test_what_is_kept_is_the_models_own_words_without_the_key(key, said, kept):
+    shelf = {}
+    with FakeProvider(said) as provider, provider.service(api_key=key) as service:
+        with within(Work(shelf)):
+            service.send(MESSAGES)
+        with within(Work(shelf)):
+            replayed = service.send(MESSAGES).text
+
+    assert replayed == kept
+    assert (key.encode() in next(iter(shelf.values()))) is (key == "ollama")
+
+
 @BOTH
 def test_a_checkpoint_that_holds_nonsense_is_told(service, call):
     class Broken(Work):

@@ -58,6 +58,9 @@ def connect(origin: Origin) -> socket.socket:
 
     Threads: blocks the calling thread only.
     """
+    if origin.is_tls:
+        # Wrong settings show before anything is sent.
+        tls_context()
     failure: ConnectionFailed | None = None
     for family, address in resolve(origin.host, origin.port):
         try:
@@ -70,30 +73,44 @@ def connect(origin: Origin) -> socket.socket:
 
 
 def _connect_to(origin: Origin, family: int, address: Address) -> socket.socket:
-    context = tls_context() if origin.is_tls else None
-    with _as_failure(origin):
+    with as_failure(origin):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             with Cut(sock).on_cancel(scope.current().token):
                 _set_options(sock)
                 sock.settimeout(_step_s())
                 sock.connect(address)
-            return sock if context is None else _secured(sock, origin, context)
         except BaseException:
             sock.close()
             raise
+    return secured(sock, origin) if origin.is_tls else sock
 
 
-def _secured(sock: socket.socket, origin: Origin, context: ssl.SSLContext) -> socket.socket:
-    # The handshake is a step of its own: inside wrap_socket nothing could cut it.
-    tls = context.wrap_socket(sock, server_hostname=origin.host, do_handshake_on_connect=False)
-    try:
-        with Cut(tls).on_cancel(scope.current().token):
-            tls.settimeout(_step_s())
-            tls.do_handshake()
-    except BaseException:
-        tls.close()
-        raise
+def secured(sock: socket.socket, origin: Origin) -> socket.socket:
+    """Return *sock*, which leads to *origin*, after the TLS handshake; owned from now on.
+
+    Raises:
+        ConnectionFailed: The certificate is not trusted, or the connection broke.
+        DeadlineExceeded: The scope's deadline passed.
+        Cancelled: The scope was cancelled.
+        ConfigError: SSL_CERT_FILE or SSL_CERT_DIR names nothing readable.
+    """
+    with as_failure(origin):
+        # The handshake is a step of its own: inside wrap_socket nothing could cut it.
+        try:
+            tls = tls_context().wrap_socket(
+                sock, server_hostname=origin.host, do_handshake_on_connect=False
+            )
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            with Cut(tls).on_cancel(scope.current().token):
+                tls.settimeout(_step_s())
+                tls.do_handshake()
+        except BaseException:
+            tls.close()
+            raise
     return tls
 
 
@@ -114,7 +131,7 @@ def _set_options(sock: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def _as_failure(origin: Origin) -> Iterator[None]:
+def as_failure(origin: Origin) -> Iterator[None]:
     """Turn what sockets raise into our errors."""
     try:
         yield

@@ -12,16 +12,40 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
-from lionlite.service.transport.connect import Origin, connect
+from lionlite.service.transport.connect import connect
 from lionlite.service.transport.exchange import Connection
 from lionlite.service.transport.streamed import OpenReply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lionlite.service.transport.connect import Origin
     from lionlite.service.transport.exchange import Milestones
+    from lionlite.service.transport.link import Carrier
     from lionlite.service.transport.parse import RawReply
 
 MAX_IDLE_S = 55.0
 """Common servers and balancers close after 60 s or more; being first avoids the race."""
+
+
+class Rest:
+    """The rest of a reply that was begun, and where its connection belongs.
+
+    Args:
+        pool: Gets the connection back.
+        connection: Has begun a reply.
+    """
+
+    def __init__(self, pool: Connections, connection: Connection) -> None:
+        self.more = connection.more
+        self._pool = pool
+        self._connection = connection
+
+    def release(self) -> None:
+        """Give the connection back."""
+        self._pool.give_back(self._connection)
+
+    abandon = release
 
 
 class Connections:
@@ -29,13 +53,22 @@ class Connections:
 
     Args:
         origin: Where to connect.
+        dial: Makes a connection there; None = directly.
+        max_idle: The most connections kept; None = all that were needed at once.
 
     Threads: safe to share. deque.append and deque.pop are atomic, so there is
     no lock. After a fork the child starts with none of the parent's.
     """
 
-    def __init__(self, origin: Origin) -> None:
-        self._origin = origin
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        dial: Callable[[], Carrier] | None = None,
+        max_idle: int | None = None,
+    ) -> None:
+        self._max_idle = max_idle
+        self._dial = dial or (lambda: connect(origin))
         self._idle: deque[Connection] = deque()
         self._pid = os.getpid()
         self._is_closed = False
@@ -56,11 +89,11 @@ class Connections:
             DeadlineExceeded: The scope's deadline passed.
             Cancelled: The scope was cancelled.
         """
-        connection = self._take() or Connection(connect(self._origin))
+        connection = self.take()
         try:
             return connection.exchange(request, milestones)
         finally:
-            self._give_back(connection)
+            self.give_back(connection)
 
     def open(
         self, request: memoryview, milestones: Milestones, *, idle_s: float | None = None
@@ -76,10 +109,11 @@ class Connections:
         Raises:
             LionError: As `exchange`.
         """
-        connection = self._take() or Connection(connect(self._origin))
+        connection = self.take()
         try:
             connection.begin(request, milestones, idle_s=idle_s)
-            return OpenReply(connection.status, connection.headers, _Body(self, connection))
+            parser = connection.parser
+            return OpenReply(parser.status, parser.headers, Rest(self, connection))
         except BaseException:
             connection.close()
             raise
@@ -89,7 +123,30 @@ class Connections:
         self._is_closed = True
         _close_all(self._idle)
 
-    def _take(self) -> Connection | None:
+    def take(self) -> Connection:
+        """Return a connection for the caller alone, who must give it back.
+
+        Raises:
+            LionError: As `connect`.
+        """
+        return self._idle_one() or Connection(self._dial())
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep *connection* if it may be used again, else close it; it is not the caller's now.
+
+        Takes no lock of ours, so that garbage collection may call it.
+        """
+        if not connection.keeps_alive or self._is_closed:
+            connection.close()
+            return
+        idle = self._idle
+        idle.append(connection)
+        if len(idle) > 1:
+            self._reap()
+        if self._is_closed:
+            _close_all(idle)
+
+    def _idle_one(self) -> Connection | None:
         """Return an idle connection that the server has not closed, or None."""
         if self._pid != os.getpid():  # pragma: no cover - only in forked children
             self._start_anew()
@@ -102,25 +159,15 @@ class Connections:
                 return connection
             connection.close()
 
-    def _give_back(self, connection: Connection) -> None:
-        if not connection.keeps_alive or self._is_closed:
-            connection.close()
-            return
-        idle = self._idle
-        idle.append(connection)
-        if len(idle) > 1:
-            self._reap()
-        if self._is_closed:
-            _close_all(idle)
-
     def _reap(self) -> None:
-        """Close the longest idle ones if they are too old; two a call keep up."""
+        """Close the longest idle ones if they are too old or too many; two a call keep up."""
         for _ in range(2):
             try:
                 oldest = self._idle.popleft()
             except IndexError:  # pragma: no cover - another thread was quicker
                 return
-            if not oldest.is_idle_for(MAX_IDLE_S):
+            is_one_too_many = self._max_idle is not None and len(self._idle) >= self._max_idle
+            if not is_one_too_many and not oldest.is_idle_for(MAX_IDLE_S):
                 self._idle.appendleft(oldest)
                 return
             oldest.close()
@@ -131,18 +178,6 @@ class Connections:
         # last: until all are closed, no other thread may take one.
         _close_all(self._idle)
         self._pid = os.getpid()
-
-
-class _Body:
-    """The rest of a reply, and where its connection belongs."""
-
-    def __init__(self, pool: Connections, connection: Connection) -> None:
-        self.more = connection.more
-        self._pool = pool
-        self._connection = connection
-
-    def release(self) -> None:
-        self._pool._give_back(self._connection)  # noqa: SLF001 - its own other half
 
 
 def _close_all(idle: deque[Connection]) -> None:

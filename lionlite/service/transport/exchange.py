@@ -12,14 +12,14 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from lionlite import scope
-from lionlite.exceptions import ConnectionFailed, DeadlineExceeded
 from lionlite.service.transport.link import NOTHING, Link, broken, is_overdue
 from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply, ReplyParser
-from lionlite.service.transport.streamed import MAX_STREAM_BYTES
+from lionlite.service.transport.streamed import MAX_STREAM_BYTES, too_quiet
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping
+
+    from lionlite.exceptions import ConnectionFailed
+    from lionlite.service.transport.link import Carrier
 
 
 class Milestones(Protocol):
@@ -40,15 +40,16 @@ class Connection:
         max_body_bytes: Cap on the body of a reply that is not streamed.
 
     Attributes:
+        parser: Reads the replies.
         keeps_alive: Whether the last reply was read to its end and the server
             takes another request.
 
     Threads: one at a time.
     """
 
-    def __init__(self, sock: socket.socket, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, sock: Carrier, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._link = Link(sock)
-        self._parser = ReplyParser()
+        self.parser = ReplyParser()
         self._max_body_bytes = max_body_bytes
         self._patience = Patience(scope.Scope(), None)
         self.keeps_alive = False
@@ -71,7 +72,7 @@ class Connection:
             DeadlineExceeded: The scope's deadline passed.
             Cancelled: The scope was cancelled.
         """
-        here, parser = scope.current(), self._parser
+        here, parser = scope.current(), self.parser
         self.keeps_alive = False
         parser.begin(max_body_bytes=self._max_body_bytes)
         with self._link.cut.on_cancel(here.token):
@@ -84,9 +85,33 @@ class Connection:
     def begin(self, request: memoryview, milestones: Milestones, *, idle_s: float | None) -> None:
         """Send *request* and read the reply up to the end of its head.
 
+        Raises:
+            LionError: As `send` and `read_head`.
+        """
+        failure = self.send(request, milestones)
+        self.read_head(milestones, failure, idle_s=idle_s)
+
+    def send(self, request: memoryview, milestones: Milestones) -> ConnectionFailed | None:
+        """Send *request*; return what went wrong if a reply may still say more.
+
+        Raises:
+            ConnectionFailed: The connection broke.
+            DeadlineExceeded: The scope's deadline passed.
+            Cancelled: The scope was cancelled.
+        """
+        here = scope.current()
+        self.keeps_alive = False
+        with self._link.cut.on_cancel(here.token):
+            return self._send(request, milestones, here)
+
+    def read_head(
+        self, milestones: Milestones, failure: ConnectionFailed | None, *, idle_s: float | None
+    ) -> None:
+        """Read the reply to what was sent up to the end of its head.
+
         Args:
-            request: Head and body.
-            milestones: Told how far it is.
+            milestones: Told when it begins.
+            failure: What `send` returned.
             idle_s: Seconds that may pass without any byte of the reply; None
                 = the deadlines alone bound it.
 
@@ -96,34 +121,21 @@ class Connection:
             DeadlineExceeded: The scope's deadline passed, or *idle_s*.
             Cancelled: The scope was cancelled.
         """
-        here, parser = scope.current(), self._parser
-        self.keeps_alive = False
-        self._patience = Patience(here, idle_s)
+        parser = self.parser
         parser.begin(max_body_bytes=MAX_STREAM_BYTES)
-        with self._link.cut.on_cancel(here.token):
-            failure = self._send(request, milestones, here)
+        self._patience = Patience(scope.current(), idle_s)
         self._feed_first(self._patience.receive(self._link), milestones, failure)
         while not parser.is_head_done:
             self._feed(self._patience.receive(self._link))
-
-    @property
-    def status(self) -> int:
-        """The status of the reply that was begun."""
-        return self._parser.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers of the reply that was begun."""
-        return self._parser.headers
 
     def more(self) -> bytes | None:
         """Return what arrived next of the reply's body, None at its end.
 
         Raises:
-            LionError: As `begin`; the deadline and the cancel of the current
+            LionError: As `read_head`; the deadline and the cancel of the current
                 scope count as well as those of the scope it began in.
         """
-        parser = self._parser
+        parser = self.parser
         while not (body := parser.take_body()):
             if parser.is_done:
                 return None
@@ -134,7 +146,7 @@ class Connection:
         """Give the socket back to the system; nothing is sent."""
         self.keeps_alive = False
         self._link.close()
-        self._parser.release()
+        self.parser.release()
 
     def _send(
         self, request: memoryview, milestones: Milestones, here: scope.Scope
@@ -177,7 +189,7 @@ class Connection:
 
     def _feed(self, data: bytes) -> None:
         """Give the parser what arrived, b"" for the end."""
-        parser = self._parser
+        parser = self.parser
         if data:
             parser.feed(data)
         else:
@@ -221,16 +233,9 @@ class Patience:
                 data = link.receive(ends_at_s)
             except OSError as exc:
                 if is_overdue(exc) and time.monotonic() < min(opened.ends_at_s, here.ends_at_s):
-                    raise self._too_quiet() from None
+                    raise too_quiet(self._idle_s) from None
                 raise broken(exc, "read", opened, here) from exc
         if not data:
             opened.check("read")
             here.check("read")
         return data
-
-    def _too_quiet(self) -> DeadlineExceeded:
-        msg = (
-            f"The provider sent nothing for {self._idle_s:g} s, though the call had more time. "
-            f"Give it more with idle_timeout=."
-        )
-        return DeadlineExceeded(msg, phase="read", retryable=False)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lionlite import scope
 from lionlite.exceptions import ConnectionFailed
+from lionlite.service.transport.nested import NestedTls
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,6 +26,9 @@ RECEIVE_BYTES = 64 * 1024
 
 MAX_STEP_S = 1_000_000.0
 """Longest single wait; poll refuses 2^31 ms (25 days) and more, so a longer one is several."""
+
+Carrier = socket.socket | NestedTls
+"""What bytes travel on: a socket, with TLS or without, or TLS inside of TLS."""
 
 NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 
@@ -64,15 +68,15 @@ class Link:
     Threads: one at a time; `cut` from any.
     """
 
-    __slots__ = ("_is_tls", "_reading", "_sock", "cut")
+    __slots__ = ("_pending", "_reading", "_sock", "cut")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Carrier) -> None:
         # A timeout of the socket's own would cost a poll before every send.
         sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
         self._sock = sock
-        self._is_tls = isinstance(sock, ssl.SSLSocket)
+        self._pending = sock.pending if isinstance(sock, (ssl.SSLSocket, NestedTls)) else None
         self._reading = poller_for(sock, for_reading=True)
-        self.cut = Cut(sock)
+        self.cut = Cut(sock.carrier if isinstance(sock, NestedTls) else sock)
 
     def has_news(self) -> bool:
         """Whether something arrived, or the other side closed."""
@@ -106,7 +110,7 @@ class Link:
         """
         is_readable = True
         # Inside OpenSSL there may be more, though RECEIVE_BYTES leaves nothing there.
-        must_wait = not (self._is_tls and self._sock.pending())  # type: ignore[attr-defined]
+        must_wait = self._pending is None or not self._pending()
         while True:
             if must_wait:
                 self._wait(ends_at_s, for_reading=is_readable)
@@ -117,6 +121,24 @@ class Link:
                 must_wait = is_readable = True
             except ssl.SSLWantWriteError:
                 must_wait, is_readable = True, False
+
+    def shake_hands(self, tls: NestedTls, ends_at_s: float) -> None:
+        """Do the handshake of *tls*, the link's own connection.
+
+        Raises:
+            TimeoutError: It was not done before *ends_at_s*.
+            OSError: It failed, or the connection broke.
+        """
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                is_readable = True
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                is_readable = False
+            else:
+                return
+            self._wait(ends_at_s, for_reading=is_readable)
 
     def close(self) -> None:
         """Give the socket back to the system; nothing is sent."""
@@ -147,7 +169,7 @@ class SelectPoller:
         for_reading: Until something arrived, not until something can be sent.
     """
 
-    def __init__(self, sock: socket.socket, *, for_reading: bool) -> None:
+    def __init__(self, sock: Carrier, *, for_reading: bool) -> None:
         self._readers = [sock] if for_reading else []
         self._writers = [] if for_reading else [sock]
         self._sock = sock
@@ -159,7 +181,7 @@ class SelectPoller:
         return [(self._sock.fileno(), 0)] if any(found) else []
 
 
-def poller_for(sock: socket.socket, *, for_reading: bool) -> Poller:
+def poller_for(sock: Carrier, *, for_reading: bool) -> Poller:
     """Return what waits until *sock* has something to read, or can be written to."""
     if not hasattr(select, "poll"):
         return SelectPoller(sock, for_reading=for_reading)

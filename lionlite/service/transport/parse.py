@@ -63,6 +63,7 @@ class ReplyParser:
     Attributes:
         status: The HTTP status, from the end of the head on.
         headers: Then too. Lower-case names; values of equal names joined with ", ".
+        head: The same, as it came, without the blank line at its end.
         is_head_done: Whether the head is complete, interim ones aside.
         is_done: Whether the reply is complete.
         keeps_alive: Whether the connection may then be used again.
@@ -70,6 +71,7 @@ class ReplyParser:
 
     status: int
     headers: dict[str, str]
+    head: str
 
     def __init__(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         # Callbacks into C where they can be: they are the most of what llhttp costs.
@@ -190,10 +192,11 @@ class ReplyParser:
             end = head.find(b"\r\n\r\n")
             if head and head[0] != _FIRST:
                 # llhttp passes over blank lines.
-                raise _invalid("it begins with a blank line")
+                raise _invalid(_BLANK)
             if end < 0:
                 return
-            status, headers = _read_head(head[:end].decode("latin-1"))
+            self.head = head[:end].decode("latin-1")
+            status, headers = _read_head(self.head)
             if status >= 200:  # noqa: PLR2004 - no interim reply
                 self._note_head(status, headers)
                 return
@@ -212,7 +215,8 @@ class ReplyParser:
         coding = headers.get("transfer-encoding")
         self._is_close_delimited = coding is None
         if coding is not None and coding.lower() != "chunked":
-            raise _invalid(f"transfer-encoding {coding!r:.40}")
+            problem = f"transfer-encoding {coding!r:.40}"
+            raise _invalid(problem)
 
     def _keep(self, pieces: list[bytes]) -> int:
         """Move the pieces of the body to the rest of it; return their bytes."""
@@ -241,6 +245,7 @@ class ReplyParser:
 
 _FIRST = ord("H")
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
+_BLANK = "it begins with a blank line"
 _UPGRADE = "it wants to change the protocol"
 
 
@@ -253,10 +258,12 @@ def _read_head(head: str) -> tuple[int, dict[str, str]]:
     """Return status and headers of a head that llhttp accepted."""
     status, version = int(head[9:12]), head[5:8]
     if not 100 <= status < 600 or version not in {"1.0", "1.1"}:  # noqa: PLR2004
-        raise _invalid(f"status {status} of HTTP/{version}")
+        problem = f"status {status} of HTTP/{version}"
+        raise _invalid(problem)
     lines = head.split("\r\n")
     if len(lines) > MAX_HEADERS + 1:
-        raise _invalid(f"it has more than {MAX_HEADERS} headers")
+        problem = f"it has more than {MAX_HEADERS} headers"
+        raise _invalid(problem)
     headers: dict[str, str] = {}
     del lines[0]
     for line in lines:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from lionlite.exceptions import ConnectionFailed
+from lionlite.exceptions import ConnectionFailed, DeadlineExceeded
 from lionlite.service.transport.decode import decoder_for
 from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply
 
@@ -35,7 +35,14 @@ class Source(Protocol):
         """
 
     def release(self) -> None:
-        """Give everything back; called once, from anywhere, without locks held."""
+        """Give everything back; called by the reader, who calls nothing else after it."""
+
+    def abandon(self) -> None:
+        """Do the same for a reply that was dropped.
+
+        Garbage collection calls it, inside of any code, so that it must not
+        take a lock. Either this or `release` is called, once.
+        """
 
 
 class OpenReply:
@@ -47,6 +54,7 @@ class OpenReply:
         status: The HTTP status.
         headers: Lower-case names; values of equal names joined with ", ".
         source: The rest of it.
+        is_decoded: Whether to undo the content coding.
 
     Attributes:
         status: The HTTP status.
@@ -58,16 +66,22 @@ class OpenReply:
     Threads: one at a time.
     """
 
-    def __init__(self, status: int, headers: Mapping[str, str], source: Source) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        source: Source,
+        *,
+        is_decoded: bool = True,
+    ) -> None:
         self.status = status
         self.headers = headers
         self._source = source
-        coding = headers.get("content-encoding", "")
+        coding = headers.get("content-encoding", "") if is_decoded else ""
         self._decoder = decoder_for(coding, max_bytes=MAX_STREAM_BYTES)
         self._has_ended = False
-        # No lock in it, so that garbage collection may run it anywhere.
-        self._release = weakref.finalize(self, source.release)
-        self._release.atexit = False
+        self._finalizer = weakref.finalize(self, source.abandon)
+        self._finalizer.atexit = False
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the rest of the body, decoded, in pieces, as soon as they arrive.
@@ -102,22 +116,23 @@ class OpenReply:
 
         Threads: from the thread that reads.
         """
-        self._release()
+        if self._finalizer.detach() is not None:
+            self._source.release()
 
     def _next(self) -> bytes | None:
         if self._has_ended:
             return None
-        if not self._release.alive:
+        if not self._finalizer.alive:
             msg = "The reply was closed before its end."
             raise ConnectionFailed(msg, retryable=False)
         try:
             piece = self._decoded()
         except BaseException:
-            self._release()
+            self.close()
             raise
         if piece is None:
             self._has_ended = True
-            self._release()
+            self.close()
         return piece
 
     def _decoded(self) -> bytes | None:
@@ -131,3 +146,12 @@ class OpenReply:
                 decoder.finish()
                 return None
             decoder.put(raw)
+
+
+def too_quiet(idle_s: float) -> DeadlineExceeded:
+    """Return the error for a provider that sent nothing for *idle_s* seconds."""
+    msg = (
+        f"The provider sent nothing for {idle_s:g} s, though the call had more time. "
+        f"Give it more with idle_timeout=."
+    )
+    return DeadlineExceeded(msg, phase="read")
