@@ -258,6 +258,15 @@ def too_late(phase: str) -> DeadlineExceeded:
     return DeadlineExceeded(msg, phase=phase)
 
 
+def enter(scope: Scope) -> None:
+    """Make *scope* that of all that follows in this context.
+
+    Only for code that has a context of its own (`copy_context().run`), which
+    ends with it; elsewhere use `entered`.
+    """
+    _current.set(scope)
+
+
 class entered:  # noqa: N801 - reads as a statement: with entered(scope):
     """Make *scope* the scope of the code inside the `with`.
 

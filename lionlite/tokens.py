@@ -121,8 +121,14 @@ class TokenCounter:
     def count_messages(self, messages: Iterable[Mapping[str, Any]]) -> int:
         """Return the tokens that *messages* cost as the input of one request."""
         total = TOKENS_PER_REQUEST
+        known = self._counts
         for message in messages:
             total += TOKENS_PER_MESSAGE
+            # The usual message: a role, and a text that was counted before.
+            role, content = message.get("role"), message.get("content")
+            if len(message) == 2 and type(content) is str and content in known:  # noqa: PLR2004
+                total += known[content] + self._count_value(role)
+                continue
             for key, value in message.items():
                 total += self._count_value(value)
                 if key == "name":

@@ -48,6 +48,8 @@ def instruction_text(instruction: Any, context: Any = None) -> str:
         ConfigError: *instruction* is empty or a list of messages, or one of
             them cannot be said in JSON (with the path of the culprit).
     """
+    if context is None and type(instruction) is str and instruction.strip():
+        return instruction
     _refuse_messages(instruction)
     said = _plain(instruction, "instruction")
     if _is_empty(said):
@@ -86,6 +88,8 @@ def system_message(system: Any) -> Message:
         ConfigError: *system* is empty, another kind of message, or cannot be
             said in JSON.
     """
+    if type(system) is str and system.strip():
+        return Message("system", system)
     if isinstance(system, Message) and system.role in SYSTEM_ROLES:
         return system
     if isinstance(system, (str, Mapping)):

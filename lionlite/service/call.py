@@ -63,13 +63,15 @@ class Call:
     Args:
         parts: What it shares with all calls of its service.
         request: Checked and encoded.
-        bounds: Its scope; entered by whoever made it.
+        bounds: Its scope. A call runs in a context of its own (delivery.py),
+            and enters the scope itself: one for waiting, one for an exchange.
         is_bounded: Whether a `timeout=` bounds it, so that no exchange needs
             a bound of its own.
     """
 
     __slots__ = (
         "_began_s",
+        "_bounds",
         "_failed",
         "_is_bounded",
         "_key",
@@ -88,6 +90,7 @@ class Call:
         self._parts = parts
         self._request = request
         self._is_bounded = is_bounded
+        self._bounds = bounds
         self._work = bounds.work
         # That of the last attempt: a function may give a new one for each.
         self._key = NO_SECRET
@@ -126,6 +129,7 @@ class Call:
         """Return what *attempt* returns, as soon as it does and while it may be tried."""
         last: LionError | None = None
         while True:
+            scope.enter(self._bounds)
             try:
                 return attempt()
             except LionError as error:
@@ -157,14 +161,6 @@ class Call:
         if not self._parts.lessons.counts_tokens(self._request.model):
             return None
         return self._parts.estimator.cost_of(self._request)
-
-    def bounds(self) -> scope.Scope:
-        """Return the scope of one exchange."""
-        here = scope.current()
-        if self._is_bounded:
-            return here
-        ends_at_s = min(here.ends_at_s, time.monotonic() + EXCHANGE_S)
-        return scope.Scope(ends_at_s, here.token, here.work)
 
     def request_bytes(self) -> memoryview:
         """Return the next attempt's bytes, in a view whose repr does not show them."""
@@ -261,36 +257,57 @@ class Call:
 
     def record(self, reply: Reply) -> None:
         """Record the call, which was answered."""
-        self._recorded(
-            CallRecord(
-                model=self._request.model,
+        # No attempt but an answer: an earlier run paid for it.
+        is_replayed = self._tried == 0
+        if not is_replayed:
+            self._parts.totals.add(
+                reply.usage,
                 attempts=reply.attempts,
                 rate_limited=self._failed.rate_limited,
                 waited_s=reply.waited_s,
                 elapsed_s=reply.elapsed_s,
-                usage=reply.usage,
-                cost=reply.cost,
-                answered_by=reply.model,
-                finish_reason=reply.finish_reason,
-                # No attempt but an answer: an earlier run paid for it.
-                is_replayed=self._tried == 0,
-                request_id=reply.request_id,
+                has_failed=False,
             )
-        )
+        if self._work is not None:
+            self._work.ended(
+                CallRecord(
+                    model=self._request.model,
+                    attempts=reply.attempts,
+                    rate_limited=self._failed.rate_limited,
+                    waited_s=reply.waited_s,
+                    elapsed_s=reply.elapsed_s,
+                    usage=reply.usage,
+                    cost=reply.cost,
+                    answered_by=reply.model,
+                    finish_reason=reply.finish_reason,
+                    is_replayed=is_replayed,
+                    request_id=reply.request_id,
+                )
+            )
 
     def record_failure(self, error: BaseException) -> None:
         """Record the call, which *error* ended."""
-        self._recorded(
-            CallRecord(
-                model=self._request.model,
-                attempts=self._tried,
-                rate_limited=self._failed.rate_limited,
-                waited_s=self._waited_s,
-                elapsed_s=self._elapsed_s(),
-                request_id=getattr(error, "request_id", None),
-                error=type(error).__name__,
-            )
+        elapsed_s = self._elapsed_s()
+        self._parts.totals.add(
+            None,
+            attempts=self._tried,
+            rate_limited=self._failed.rate_limited,
+            waited_s=self._waited_s,
+            elapsed_s=elapsed_s,
+            has_failed=True,
         )
+        if self._work is not None:
+            self._work.ended(
+                CallRecord(
+                    model=self._request.model,
+                    attempts=self._tried,
+                    rate_limited=self._failed.rate_limited,
+                    waited_s=self._waited_s,
+                    elapsed_s=elapsed_s,
+                    request_id=getattr(error, "request_id", None),
+                    error=type(error).__name__,
+                )
+            )
 
     def _answered(self) -> Reply:
         """Send the request once, and return the reply."""
@@ -312,19 +329,26 @@ class Call:
     def opened(self, permit: Permit, idle_s: float | None) -> OpenReply:
         """Send the request once, and return the reply when its head is there."""
         request = self.request_bytes()
-        with scope.entered(self.bounds()):
-            return self._parts.connections.open(request, permit, idle_s=idle_s)
+        self._bound_exchange()
+        return self._parts.connections.open(request, permit, idle_s=idle_s)
 
     def _exchanged(self, permit: Permit) -> RawReply:
         request = self.request_bytes()
-        with scope.entered(self.bounds()):
-            if self._work is None:
-                return self._parts.connections.exchange(request, permit)
-            self.waits()
-            try:
-                return self._parts.connections.exchange(request, permit)
-            finally:
-                self.goes_on()
+        self._bound_exchange()
+        if self._work is None:
+            return self._parts.connections.exchange(request, permit)
+        self.waits()
+        try:
+            return self._parts.connections.exchange(request, permit)
+        finally:
+            self.goes_on()
+
+    def _bound_exchange(self) -> None:
+        """Bound what follows by what one exchange may take, where nothing else does."""
+        if not self._is_bounded:
+            bounds = self._bounds
+            ends_at_s = min(bounds.ends_at_s, time.monotonic() + EXCHANGE_S)
+            scope.enter(scope.Scope(ends_at_s, bounds.token, bounds.work))
 
     def _recalled(self, work: scope.Work | None) -> scope.RememberedChat | None:
         if work is None or not work.remembers:
@@ -353,6 +377,8 @@ class Call:
         if not parts.retry_budget.take():
             error.add_note(_NO_RETRIES_LEFT)
             raise error
+        # The bound of the exchange that failed is not that of the waiting.
+        scope.enter(self._bounds)
         try:
             scope.sleep(wait_s, phase="backoff")
         except LionError as stop:
@@ -362,12 +388,6 @@ class Call:
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began_s
-
-    def _recorded(self, record: CallRecord) -> None:
-        if not record.is_replayed:
-            self._parts.totals.add(record)
-        if self._work is not None:
-            self._work.ended(record)
 
 
 _NO_RETRIES_LEFT: Final = (

@@ -104,8 +104,7 @@ class Delivery:
         return copy_context().run(self._streamed, request, bounds, timeout_s is not None, idle_s)
 
     def _delivered(self, request: Request, bounds: scope.Scope, is_bounded: bool) -> Reply:  # noqa: FBT001
-        with scope.entered(bounds):
-            return Call(self, request, bounds, is_bounded=is_bounded).answer()
+        return Call(self, request, bounds, is_bounded=is_bounded).answer()
 
     def _streamed(
         self,
@@ -114,9 +113,8 @@ class Delivery:
         is_bounded: bool,  # noqa: FBT001
         idle_s: float | None,
     ) -> Stream:
-        with scope.entered(bounds):
-            call = Call(self, request, bounds, is_bounded=is_bounded)
-            return streamed(self, call, idle_s=idle_s)
+        call = Call(self, request, bounds, is_bounded=is_bounded)
+        return streamed(self, call, idle_s=idle_s)
 
 
 def _bounds(timeout_s: float | None, token: scope.CancelToken) -> scope.Scope:

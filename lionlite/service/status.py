@@ -85,10 +85,9 @@ def error_in(body: Any) -> Any:
     in the choice (OpenRouter), around everything (vLLM, Mistral: "object" is
     "error"), or in a list (Gemini).
     """
-    if isinstance(body, list) and body and isinstance(body[0], dict):
-        return error_in(body[0])
     if not isinstance(body, dict):
-        return None
+        is_wrapped = isinstance(body, list) and body and isinstance(body[0], dict)
+        return error_in(body[0]) if is_wrapped else None
     if body.get("error"):
         return body["error"]
     if body.get("object") == "error":

@@ -15,7 +15,6 @@ from lionlite.records import Usage
 
 if TYPE_CHECKING:
     from lionlite.limits.stats import LimiterStats
-    from lionlite.records import CallRecord
 
 
 @attrs.frozen
@@ -46,7 +45,7 @@ class Stats:
 
 
 class Totals:
-    """Adds up call records.
+    """Adds up calls.
 
     Threads: safe to share.
     """
@@ -59,17 +58,26 @@ class Totals:
         self._input = self._output = self._cached = self._reasoning = 0
         self._waited_s = self._elapsed_s = 0.0
 
-    def add(self, record: CallRecord) -> None:
-        """Count *record*."""
+    def add(
+        self,
+        usage: Usage | None,
+        *,
+        attempts: int,
+        rate_limited: int,
+        waited_s: float,
+        elapsed_s: float,
+        has_failed: bool,
+    ) -> None:
+        """Count one call; the facts are those of `CallRecord`."""
         with self._lock:
             self._calls += 1
-            self._failed += record.error is not None
-            self._attempts += record.attempts
-            self._retries += max(record.attempts - 1, 0)
-            self._rate_limited += record.rate_limited
-            self._waited_s += record.waited_s
-            self._elapsed_s += record.elapsed_s
-            usage = record.usage
+            self._failed += has_failed
+            self._attempts += attempts
+            if attempts > 1:
+                self._retries += attempts - 1
+            self._rate_limited += rate_limited
+            self._waited_s += waited_s
+            self._elapsed_s += elapsed_s
             if usage is not None:
                 self._input += usage.input_tokens
                 self._output += usage.output_tokens

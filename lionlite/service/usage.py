@@ -41,11 +41,13 @@ def read_usage(usage: Any) -> Usage | None:
             sent = max((total or 0) - (received or 0), 0)
         if received is None:
             received = max((total or 0) - sent, 0)
+    cached = usage.get("prompt_tokens_details")
+    reasoning = usage.get("completion_tokens_details")
     return Usage(
         sent,
         received,
-        _detail(usage, "prompt_tokens_details", "cached_tokens"),
-        _detail(usage, "completion_tokens_details", "reasoning_tokens"),
+        (_count(cached, "cached_tokens") or 0) if isinstance(cached, dict) else 0,
+        (_count(reasoning, "reasoning_tokens") or 0) if isinstance(reasoning, dict) else 0,
     )
 
 
@@ -64,8 +66,3 @@ def _count(usage: dict[str, Any], key: str) -> int | None:
     value = usage.get(key)
     # type() and not isinstance(): a bool is an int.
     return value if type(value) is int and 0 <= value <= MAX_TOKENS_BELIEVED else None
-
-
-def _detail(usage: dict[str, Any], group: str, key: str) -> int:
-    details = usage.get(group)
-    return (_count(details, key) or 0) if isinstance(details, dict) else 0

@@ -10,6 +10,7 @@ Source: RFC 9112; what httptools does and does not do was measured with it.
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING
 
 import attrs
@@ -210,13 +211,13 @@ class ReplyParser:
         self.status = status
         self.headers = headers
         self._head = b""
-        if "content-length" in headers or status in _NO_BODY:
-            return
         coding = headers.get("transfer-encoding")
-        self._is_close_delimited = coding is None
-        if coding is not None and coding.lower() != "chunked":
-            problem = f"transfer-encoding {coding!r:.40}"
-            raise _invalid(problem)
+        if coding is not None:
+            if coding.lower() != "chunked":
+                problem = f"transfer-encoding {coding!r:.40}"
+                raise _invalid(problem)
+        elif "content-length" not in headers:
+            self._is_close_delimited = status not in _NO_BODY
 
     def _keep(self, pieces: list[bytes]) -> int:
         """Move the pieces of the body to the rest of it; return their bytes."""
@@ -245,6 +246,8 @@ class ReplyParser:
 
 _FIRST = ord("H")
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
+_STATUS_LINE = re.compile(r"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
+_REASON = "its first line holds a control character"
 _BLANK = "it begins with a blank line"
 _UPGRADE = "it wants to change the protocol"
 
@@ -261,6 +264,9 @@ def _read_head(head: str) -> tuple[int, dict[str, str]]:
         problem = f"status {status} of HTTP/{version}"
         raise _invalid(problem)
     lines = head.split("\r\n")
+    if not _STATUS_LINE.fullmatch(lines[0]):
+        # llhttp lets control characters pass.
+        raise _invalid(_REASON)
     if len(lines) > MAX_HEADERS + 1:
         problem = f"it has more than {MAX_HEADERS} headers"
         raise _invalid(problem)
