@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lionlite import exceptions, testing
+    from lionlite.calls.batches import bcall
+    from lionlite.calls.decorators import cd
     from lionlite.calls.family import alcall, icall, lcall
+    from lionlite.calls.matrix import mcall
+    from lionlite.calls.run import last_run, run
+    from lionlite.calls.single import rcall, tcall
     from lionlite.conversation.branch import Branch
-    from lionlite.conversation.messages import Message
+    from lionlite.conversation.prompt import Prompt
     from lionlite.conversation.session import Session
     from lionlite.exceptions import (
         BudgetTimeout,
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
         OutputError,
         RateLimitError,
     )
-    from lionlite.records import Usage
     from lionlite.scope import deadline
     from lionlite.service.reply import Reply
     from lionlite.service.service import Service
@@ -44,38 +48,50 @@ __all__ = [
     "DeadlineExceeded",
     "Interrupted",
     "LionError",
-    "Message",
     "OutputError",
+    "Prompt",
     "RateLimitError",
     "Reply",
     "Service",
     "Services",
     "Session",
-    "Usage",
     "alcall",
+    "bcall",
+    "cd",
     "deadline",
     "default_service",
     "exceptions",
     "icall",
+    "last_run",
     "lcall",
+    "mcall",
+    "rcall",
+    "run",
     "set_default_service",
+    "tcall",
     "testing",
 ]
 
 _ROOMS = {
     "Branch": "lionlite.conversation.branch",
-    "Message": "lionlite.conversation.messages",
+    "Prompt": "lionlite.conversation.prompt",
     "Reply": "lionlite.service.reply",
     "Service": "lionlite.service.service",
     "Services": "lionlite.service.services",
     "Session": "lionlite.conversation.session",
-    "Usage": "lionlite.records",
     "alcall": "lionlite.calls.family",
+    "bcall": "lionlite.calls.batches",
+    "cd": "lionlite.calls.decorators",
     "deadline": "lionlite.scope",
     "default_service": "lionlite.service.services",
     "icall": "lionlite.calls.family",
+    "last_run": "lionlite.calls.run",
     "lcall": "lionlite.calls.family",
+    "mcall": "lionlite.calls.matrix",
+    "rcall": "lionlite.calls.single",
+    "run": "lionlite.calls.run",
     "set_default_service": "lionlite.service.services",
+    "tcall": "lionlite.calls.single",
 }
 _MODULES = frozenset({"exceptions", "testing"})
 

@@ -1,4 +1,4 @@
-"""The command line: `lionlite demo` and `lionlite serve`.
+"""The command line: `lionlite demo`, `lionlite serve` and `lionlite journal`.
 
 Holds: arguments, exit codes, what is printed. Does not hold: what the commands
 do. Exit codes: 0 well, 1 something is wrong, 2 wrong arguments, 130 Ctrl-C.
@@ -13,13 +13,18 @@ import threading
 from typing import TYPE_CHECKING
 
 import lionlite
+from lionlite import jsontext
+from lionlite.calls import journal_show
 from lionlite.demo import Settings, run_live, run_local
 from lionlite.exceptions import ConfigError, LionError
+from lionlite.service.reply import reply_from_json
 from lionlite.service.services import Services
 from lionlite.testing.serve import serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lionlite.records import Usage
 
 INTERRUPTED = 130
 
@@ -53,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands.add_parser("demo", help="run the guide's job; no key, no internet"))
     _add_serve(commands.add_parser("serve", help="serve a fake provider on this machine"))
+    _add_journal(commands.add_parser("journal", help="show what is in a checkpoint file"))
     return parser
 
 
@@ -74,6 +80,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--charge", choices=["estimate", "adjust", "usage"], default="estimate")
     parser.add_argument("--model", default="calculator")
     parser.add_argument("--until-stdin-closes", action="store_true")
+
+
+def _add_journal(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_journal)
+    parser.add_argument("file", help="as given to checkpoint=; a run may be writing it")
+    parser.add_argument("--json", action="store_true", help="every item, as a line of JSON")
 
 
 def _add_limits(parser: argparse.ArgumentParser, default: Settings) -> None:
@@ -133,6 +145,23 @@ def _serve(arguments: argparse.Namespace) -> int:
         stop=stop,
     )
     return 0
+
+
+def _journal(arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        for item in journal_show.items(arguments.file):
+            sys.stdout.write(jsontext.encode(item).decode() + "\n")
+    else:
+        sys.stdout.write("\n".join(journal_show.report(arguments.file, _told)) + "\n")
+    return 0
+
+
+def _told(kept: bytes) -> tuple[str, Usage | None, float | None]:
+    try:
+        reply = reply_from_json(kept)
+    except LionError:
+        return "not readable", None, None
+    return reply.model, reply.usage, reply.cost
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

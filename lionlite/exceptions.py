@@ -21,8 +21,8 @@
     │       ├── ResponseTooLarge                 past a cap on head, line or body
     │       └── StreamTruncated                  a stream that stopped before its end
     ├── OutputError                      refusal, nothing said: .reason .text .reply
-    ├── CallError                        lcall and its family: .results .failed
-    ├── CheckpointError                  a checkpoint file that fails: .results .failed
+    ├── CallError                        lcall and its family: .results .failed .run
+    ├── CheckpointError                  a checkpoint file that fails: .results .failed .run
     └── Cancelled                        the scope around the call was cancelled
     Interrupted (KeyboardInterrupt)      Ctrl-C, with .results .failed .run
 
@@ -134,7 +134,8 @@ class DeadlineExceeded(LionError, TimeoutError):  # noqa: N818 - the design's na
 
     Attributes:
         phase: What the call was doing: "turn", "connect", "send", "read" or
-            "backoff".
+            "backoff"; in `cd` and its like also "call", "delay", "throttle",
+            "max_concurrency" or "cache".
     """
 
     def __init__(self, message: str = "", *, phase: str = "", **facts: Unpack[Facts]) -> None:
@@ -268,6 +269,7 @@ class CallError(LionError):
         results: One place per item pulled, in input order: its value, or None
             where the item failed or never ran.
         failed: The index of each failed item and its error.
+        run: The `Run` so far, None where there is none.
     """
 
     def __init__(
@@ -276,11 +278,13 @@ class CallError(LionError):
         *,
         results: Sequence[Any] = (),
         failed: Mapping[int, BaseException] | None = None,
+        run: Any = None,
         **facts: Unpack[Facts],
     ) -> None:
         super().__init__(message, **facts)
         self.results = list(results)
         self.failed = dict(failed or {})
+        self.run = run
 
 
 class CheckpointError(LionError):
@@ -290,6 +294,7 @@ class CheckpointError(LionError):
         results: One place per item pulled, in input order: its value, or None
             where the item failed or never ran; empty if none was started.
         failed: The index of each failed item and its error.
+        run: The `Run` so far, None where there is none.
     """
 
     fatal = True
@@ -300,11 +305,13 @@ class CheckpointError(LionError):
         *,
         results: Sequence[Any] = (),
         failed: Mapping[int, BaseException] | None = None,
+        run: Any = None,
         **facts: Unpack[Facts],
     ) -> None:
         super().__init__(message, **facts)
         self.results = list(results)
         self.failed = dict(failed or {})
+        self.run = run
 
 
 class Cancelled(LionError):  # noqa: N818 - the design's name

@@ -2,7 +2,8 @@
 
 Holds: `Engine`: reads the input, hands items to a `Pool`, puts outcomes in
 their places, and decides what errors, Ctrl-C and a cancel from outside mean.
-Does not hold: threads (pool.py), arguments (family.py), messages (verdict.py).
+Does not hold: threads (pool.py), a single item (attempt.py), arguments
+(asked.py), messages (verdict.py), the loop around it all (course.py).
 
 Threads: everything here runs in the calling thread, except `Rules`. So the
 input, the places and the counters need no lock.
@@ -10,32 +11,44 @@ input, the places and the counters need no lock.
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from contextvars import copy_context
 from itertools import repeat
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import attrs
 
+from lionlite.calls import exit as exiting
+from lionlite.calls.asked import name_of
+from lionlite.calls.attempt import Careful, attempt
 from lionlite.calls.inputs import count, iterate
 from lionlite.calls.pool import Pool
 from lionlite.calls.progress import progress_from
+from lionlite.calls.rules import Rules
+from lionlite.calls.signals import terminable
 from lionlite.calls.verdict import (
     Tally,
+    begin_failed,
     input_failed,
-    is_fatal,
     items_failed,
+    kept_no_more,
     progress_failed,
     thread_failed,
 )
-from lionlite.exceptions import Cancelled
+from lionlite.calls.workers import QUIET, Crowd, most_threads
+from lionlite.exceptions import Cancelled, CheckpointError
 from lionlite.scope import CancelToken, current, entered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextvars import Context
 
-    from lionlite.calls.progress import Progress, Show
-    from lionlite.exceptions import CallError, Interrupted
+    from lionlite.calls.asked import Options
+    from lionlite.calls.attempt import Job, Outcome
+    from lionlite.calls.item import ItemRecord, Recorder
+    from lionlite.calls.progress import Progress
+    from lionlite.exceptions import Interrupted, LionError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,57 +63,7 @@ BURST = 64
 # 1 ms, and Ctrl-C should feel immediate.
 GRACE_S = 0.5
 
-OnError = Literal["stop", "continue", "return"]
-
 _END = object()
-
-
-@attrs.frozen
-class Options:
-    """How a mapping call goes about its items.
-
-    Attributes:
-        max_workers: The most items that run at the same time.
-        on_error: What the first error means.
-        progress: Whether to show a bar, or the function to call instead.
-    """
-
-    max_workers: int
-    on_error: OnError
-    progress: bool | Show
-
-
-@attrs.frozen
-class Rules:
-    """What an error means for the run.
-
-    Attributes:
-        on_error: As in `Options`.
-        token: Cancelled when the run is.
-    """
-
-    on_error: OnError
-    token: CancelToken
-
-    def closes(self, error: BaseException) -> bool:
-        """Return whether no new item may start after *error*.
-
-        Threads: called by workers; never raises.
-        """
-        return (
-            self.on_error == "stop"
-            or isinstance(error, KeyboardInterrupt)
-            or is_fatal(error)
-            or self.is_cut(error)
-        )
-
-    def is_cut(self, error: BaseException) -> bool:
-        """Return whether *error* says only that the run was cancelled."""
-        return isinstance(error, Cancelled) and self.token.is_cancelled
-
-    def is_value(self, error: BaseException) -> bool:
-        """Return whether *error* is to stand where the value would."""
-        return self.on_error == "return" and not self.closes(error)
 
 
 class Engine(Generic[T, R]):
@@ -111,18 +74,30 @@ class Engine(Generic[T, R]):
         func: The function.
         options: How to go about it.
         is_eager: Whether the caller wants each outcome as it comes.
+        recorder: Keeps what becomes of each item; opened and closed by the caller.
     """
 
     def __init__(
-        self, items: Iterable[T], func: Callable[[T], R], options: Options, *, is_eager: bool
+        self,
+        items: Iterable[T],
+        func: Callable[[T], R],
+        options: Options,
+        *,
+        is_eager: bool,
+        recorder: Recorder | None = None,
     ) -> None:
         self._items = items
+        self._name = name_of(func)
         self._options = options
+        self._recorder = recorder
         self._iterator = iterate(items)
         self._is_eager = is_eager or options.progress is not False
-        self._window = options.max_workers + READ_AHEAD
-        self._token = CancelToken(*current().tokens)
-        self._scope = entered(attrs.evolve(current(), token=self._token))
+        outer = current()
+        self._token = CancelToken(*outer.tokens)
+        # A run that is told its number of threads has nothing to count.
+        self._crowd = Crowd(outer.work) if options.max_workers is None else None
+        work = outer.work if self._crowd is None else self._crowd
+        self._scope = entered(attrs.evolve(outer, token=self._token, work=work))
         # The input is read in a copy of the caller's context, and the contexts
         # of the items are copies of that. The caller's own is never touched: a
         # Ctrl-C between entering a scope and leaving it would leave a cancelled
@@ -130,12 +105,14 @@ class Engine(Generic[T, R]):
         self._context = copy_context()
         # Not a method of this class: it would make a cycle through the pool,
         # and errors and input would live until the garbage collector comes.
-        self._rules = Rules(options.on_error, self._token)
+        self._rules = Rules(options.on_error, self._token, recorder)
         self._pool: Pool[T, R] = Pool(
-            func,
-            max_workers=options.max_workers,
+            self._way_of(func),
+            max_workers=options.max_workers or most_threads(),
             closes=self._rules.closes,
             is_eager=self._is_eager,
+            is_watched=recorder is not None,
+            crowd=self._crowd,
         )
         self._progress: Progress | None = None
         self._is_read = False
@@ -147,34 +124,58 @@ class Engine(Generic[T, R]):
         self._stopper: int | None = None
         self._key: KeyboardInterrupt | None = None
         # The end of reading by an error, and how to say what it was.
-        self._trouble: tuple[Exception, Callable[[Tally, BaseException], CallError]] | None = None
+        self._trouble: tuple[Exception, Callable[[Tally, BaseException], LionError]] | None = None
         self._progress_error: Exception | None = None
+
+    def _way_of(self, func: Callable[[T], R]) -> Callable[[Job[T]], Outcome[R]]:
+        retries = self._options.retries
+        if self._recorder is None and not retries:
+            return functools.partial(attempt, func)
+        return Careful(func, retries=retries, is_cut=self._rules.is_cut, token=self._token)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Run the code inside the `with` as the caller of this run.
 
         At the end no item is started any more, and those that still run have
-        been told to stop. After Ctrl-C, or when an iterator is left early,
-        they get `GRACE_S` to come back; a second Ctrl-C cuts that short.
+        been told to stop. After Ctrl-C they first get the *grace* that was
+        asked for; when told, and when an iterator is left early, they get
+        `GRACE_S` to come back. A second Ctrl-C cuts both short.
         """
         wanted = self._options.progress
         # Only when asked: len() can cost much, a database query for instance.
         self._progress = progress_from(wanted, count(self._items)) if wanted else None
+        with terminable(self._options.hears_sigterm):
+            try:
+                self._open()
+                with self._token.woken_by(self._pool.shut):
+                    yield
+                self._pool.close(joins=True)
+            except KeyboardInterrupt:
+                self._tell(self._options.grace_s)
+                raise
+            except GeneratorExit:
+                self._tell(0)
+                raise
+            finally:
+                self._close()
+
+    def _open(self) -> None:
+        exiting.watch(self._pool, self._token, name=self._name)
+        if self._crowd is not None:
+            self._crowd.grow = self._pool.grow
         self._context.run(self._scope.__enter__)
-        try:
-            with self._token.woken_by(self._pool.shut):
-                yield
-            self._pool.close(joins=True)
-        except (KeyboardInterrupt, GeneratorExit):
-            self._tell()
-            raise
-        finally:
-            self._context.run(self._scope.__exit__, None, None, None)
-            if not self._pool.is_over():
-                self._token.cancel()
-            self._pool.close(joins=False)
-            self._show(is_last=True)
+
+    def _close(self) -> None:
+        self._context.run(self._scope.__exit__, None, None, None)
+        if self._pool.is_over():
+            exiting.unwatch(self._pool)
+        else:
+            self._token.cancel()
+        if self._crowd is not None:
+            self._crowd.grow = None
+        self._pool.close(joins=False)
+        self._show(is_last=True)
 
     def advance(self) -> bool:
         """Read some input, or wait for outcomes; False when the run is over.
@@ -239,11 +240,15 @@ class Engine(Generic[T, R]):
         Raises:
             CallError: The input or the progress function failed, an error
                 stopped the run, or errors were to be raised at the end.
+            CheckpointError: Nothing could be kept any more.
             Cancelled: The scope around the call was cancelled.
             KeyboardInterrupt: The function raised it.
         """
         if self._cut:
             self._raise_if_cut()
+        trouble = self._recorder and self._recorder.trouble
+        if trouble:
+            raise kept_no_more(self._tally(results), trouble) from trouble
         if self._trouble is not None:
             error, say = self._trouble
             self._trouble = None  # its frames hold this engine: a cycle
@@ -259,21 +264,27 @@ class Engine(Generic[T, R]):
     def interrupted(self, results: Sequence[R | None] = ()) -> Interrupted:
         """Return what Ctrl-C raises."""
         ended = self._settled - self._cut
-        return self._tally(results).interrupted(ended=ended, running=self._pool.running())
+        return self._tally(results).interrupted(
+            ended=ended, running=self._pool.running(), resume=self._options.resume
+        )
 
-    def _tell(self) -> None:
+    def _tell(self, grace_s: float) -> None:
         try:
-            self._token.cancel()
             self._pool.close(joins=False)
+            if grace_s:
+                self._pool.wait_idle(grace_s)
+            self._token.cancel()
             self._pool.wait_idle(GRACE_S)
         except KeyboardInterrupt:
-            return
+            return  # `_close` cancels
 
     def _tally(self, results: Sequence[R | None]) -> Tally:
         return Tally(self._pulled, results, self._failed)
 
     def _room(self) -> int:
-        return self._window - (self._pulled - self._settled)
+        # Read without the pool's lock: it changes while we look, either way.
+        workers = self._options.max_workers or max(QUIET, self._pool.running())
+        return workers + READ_AHEAD - (self._pulled - self._settled)
 
     def _read(self) -> None:
         self._context.run(self._read_some)
@@ -295,13 +306,28 @@ class Engine(Generic[T, R]):
             return False
         index = self._pulled
         self._pulled = index + 1
+        if self._recorder is None:
+            self._put((index, cast("T", item), copy_context(), None))
+            return True
         try:
-            self._pool.put((index, cast("T", item), copy_context()))
-        except RuntimeError as error:
-            self._give_up(error, thread_failed)
+            record = self._recorder.begin(index, item)
+        except Exception as error:  # noqa: BLE001 - raised by `finish`, as the cause
+            is_kept = isinstance(error, CheckpointError)
+            self._give_up(error, kept_no_more if is_kept else begin_failed)
+            return False
+        if record.skip is None:
+            self._put((index, cast("T", item), _context_of(record), record))
+        else:
+            self._pool.give((index, cast("R", record.skip[0]), None))
         return True
 
-    def _give_up(self, error: Exception, say: Callable[[Tally, BaseException], CallError]) -> None:
+    def _put(self, job: Job[T]) -> None:
+        try:
+            self._pool.put(job)
+        except RuntimeError as error:
+            self._give_up(error, thread_failed)
+
+    def _give_up(self, error: Exception, say: Callable[[Tally, BaseException], LionError]) -> None:
         self._is_read = True
         self._pool.shut()
         self._trouble = (error, say)
@@ -314,7 +340,7 @@ class Engine(Generic[T, R]):
             self._cut += 1
         else:
             self._failed[index] = error
-            if self._stopper is None and self._rules.closes(error):
+            if self._stopper is None and self._rules.ends(error):
                 self._stopper = index
 
     def _first_failure(self) -> int | None:
@@ -345,3 +371,9 @@ class Engine(Generic[T, R]):
         except Exception as error:  # noqa: BLE001 - raised by `finish`; no item is lost for it
             self._progress = None
             self._progress_error = error
+
+
+def _context_of(record: ItemRecord) -> Context:
+    """Return the context for an item that was just read, in the context of the reader."""
+    with entered(attrs.evolve(current(), work=record.work)):
+        return copy_context()

@@ -1,12 +1,14 @@
 """Threads that pull the items of one mapping call from one queue.
 
 Holds: `Pool`, which keeps items and outcomes between the calling thread and
-its workers, and `attempt`, which runs the function on one item. Does not hold:
-the input, the order of results, what an error means for the run (engine.py).
+its workers. Does not hold: what is done with an item (attempt.py), how many
+threads are of use (workers.py), the input, the order of results, what an error
+means for the run (engine.py).
 
-Threads: `put`, `wait`, `wait_idle`, `close` and reading `finished` belong to
-the calling thread; `shut` is safe anywhere, in signal handlers too. A worker
-never waits inside our code: without an item it goes back to the executor.
+Threads: `put`, `give`, `wait`, `wait_idle`, `close` and reading `finished`
+belong to the calling thread; `shut`, `grow` and `stuck` are safe anywhere,
+`shut` in signal handlers too. A worker never waits inside our code: without an
+item it goes back to the executor.
 """
 
 from __future__ import annotations
@@ -16,16 +18,15 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import Context
 from queue import Empty, SimpleQueue
-from types import CoroutineType
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
-
-from lionlite.exceptions import ConfigError
+from threading import get_ident
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+
+    from lionlite.calls.attempt import Job, Outcome
+    from lionlite.calls.workers import Crowd
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,9 +36,6 @@ R = TypeVar("R")
 # last look and the system call until the wait ends (measured: 4 % of signals
 # sent within 40 us of the call), and on Windows never before.
 PULSE_S = 0.5
-
-Job = tuple[int, T, Context]
-Outcome = tuple[int, R | None, BaseException | None]
 
 
 class Pool(Generic[T, R]):
@@ -50,26 +48,32 @@ class Pool(Generic[T, R]):
     there are never more threads than items.
 
     Args:
-        func: Called with each item, in its own context.
+        attempt: What a worker does with a job.
         max_workers: The most items that run at the same time, >= 1.
-        closes: Whether an error means that no new item may start. Called by
-            workers; must not raise.
+        closes: Whether an error, or None after a value, means that no new item
+            may start. Called by workers; must not raise.
         is_eager: Whether `wait` ends with every outcome, or only when the
             queue runs low.
+        is_watched: Whether *closes* is asked after values too.
+        crowd: Asked whether a thread more is of use; None = always.
     """
 
     def __init__(
         self,
-        func: Callable[[T], R],
+        attempt: Callable[[Job[T]], Outcome[R]],
         *,
         max_workers: int,
-        closes: Callable[[BaseException], bool],
+        closes: Callable[[BaseException | None], bool],
         is_eager: bool,
+        is_watched: bool = False,
+        crowd: Crowd | None = None,
     ) -> None:
-        self._func = func
+        self._attempt = attempt
         self._max_workers = max_workers
         self._closes = closes
         self._is_eager = is_eager
+        self._is_watched = is_watched
+        self._crowd = crowd
         self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix="lionlite")
         # Outcomes in the order in which they came. The calling thread reads
         # the head, and drops it only when it has put the outcome in its place,
@@ -89,6 +93,8 @@ class Pool(Generic[T, R]):
         self._is_coming = False
         self._is_awaited = False
         self._low_water = 0
+        # When each worker took up its item. Written by its owner only.
+        self._begun_s: dict[int, float] = {}
 
     def put(self, job: Job[T]) -> None:
         """Hand *job* to the workers; one takes it at once if one may.
@@ -102,15 +108,37 @@ class Pool(Generic[T, R]):
         if is_short:
             self._summon()
 
+    def give(self, outcome: Outcome[R]) -> None:
+        """Take *outcome* of an item that no worker has to run."""
+        with self._lock:
+            self.finished.append(outcome)
+
+    def grow(self) -> None:
+        """Send for a worker if one more is of use.
+
+        Threads: for threads that run items; never raises there.
+        """
+        with self._lock:
+            is_short = self._is_worker_wanted()
+        if is_short:
+            self._summon()
+
     def is_over(self) -> bool:
         """Whether nothing runs and nothing will."""
         with self._lock:
             return self._running == 0 and (self.is_closed or not self._waiting)
 
     def running(self) -> int:
-        """Return how many items run now."""
-        with self._lock:
-            return self._running
+        """Return how many items run now. Takes no lock."""
+        return self._running
+
+    def stuck(self) -> tuple[int, float]:
+        """Return how many items run, and for how many seconds the oldest of them.
+
+        Threads: safe anywhere; takes no lock, so it may be a little wrong.
+        """
+        begun_s = list(self._begun_s.values())
+        return len(begun_s), time.monotonic() - min(begun_s, default=time.monotonic())
 
     def wait(self, *, low_water: int) -> None:
         """Wait until there is something for the calling thread to do.
@@ -141,7 +169,7 @@ class Pool(Generic[T, R]):
             if left_s <= 0:
                 return
             with suppress(Empty):
-                self._bell.get(timeout=left_s)
+                self._bell.get(timeout=min(left_s, PULSE_S))
 
     def shut(self) -> None:
         """Start no new item, and wake the calling thread.
@@ -167,6 +195,8 @@ class Pool(Generic[T, R]):
 
     def _is_worker_wanted(self) -> bool:
         if self._is_coming or self._running >= self._max_workers or not self._waiting:
+            return False
+        if self._crowd is not None and not self._crowd.admits(self._running):
             return False
         self._is_coming = True
         return True
@@ -199,8 +229,13 @@ class Pool(Generic[T, R]):
 
     def _work(self) -> None:
         job = self._arrive()
+        if job is None:
+            return
+        # Here and not for each item, where they would be looked up each time.
+        me, attempt, begun_s, now_s = get_ident(), self._attempt, self._begun_s, time.monotonic
         while job is not None:
-            job = self._swap(attempt(self._func, job))
+            begun_s[me] = now_s()
+            job = self._swap(attempt(job))
 
     def _arrive(self) -> Job[T] | None:
         with self._lock:
@@ -210,7 +245,15 @@ class Pool(Generic[T, R]):
                 return None
             job = self._waiting.popleft()
             self._running += 1
+            if self._crowd is not None:
+                self._crowd.arrived()
             is_short = self._is_worker_wanted()
+            # A crowd that grows empties the queue before any item ends.
+            is_ringing = self._is_awaited and self._is_caller_wanted()
+            if is_ringing:
+                self._is_awaited = False
+        if is_ringing:
+            self._bell.put(None)
         if is_short:
             self._summon()
         return job
@@ -218,7 +261,7 @@ class Pool(Generic[T, R]):
     def _swap(self, outcome: Outcome[R]) -> Job[T] | None:
         job: Job[T] | None
         error = outcome[2]
-        is_last = error is not None and self._closes(error)
+        is_last = (error is not None or self._is_watched) and self._closes(error)
         with self._lock:
             self.finished.append(outcome)
             if is_last:
@@ -228,43 +271,12 @@ class Pool(Generic[T, R]):
             else:
                 job = None
                 self._running -= 1
+                self._begun_s.pop(get_ident(), None)
+                if self._crowd is not None:
+                    self._crowd.left()
             is_ringing = is_last or (self._is_awaited and self._is_caller_wanted())
             if is_ringing:
                 self._is_awaited = False
         if is_ringing:
             self._bell.put(None)
         return job
-
-
-def attempt(func: Callable[[T], R], job: Job[T]) -> Outcome[R]:
-    """Return what *func* made of the item: its value or its error.
-
-    Every exception is the item's error, SystemExit and GeneratorExit too:
-    raised in a worker they could end nothing but the worker.
-    """
-    index, item, context = job
-    try:
-        value = context.run(func, item)
-        if type(value) is CoroutineType:
-            _refuse(value)
-    except BaseException as error:  # noqa: BLE001 - goes to the caller, whole
-        return index, None, _without_our_frame(error)
-    return index, value, None
-
-
-def _without_our_frame(error: BaseException) -> BaseException:
-    # The traceback shall begin in the user's function. Not done in `attempt`,
-    # whose frame and the traceback would hold each other through a local name.
-    # And in this way no class with a __setattr__ of its own, such as a frozen
-    # dataclass, can break in.
-    trace = error.__traceback__
-    return BaseException.with_traceback(error, trace and trace.tb_next)
-
-
-def _refuse(coroutine: object) -> NoReturn:
-    cast("CoroutineType[object, object, object]", coroutine).close()
-    msg = (
-        "The function returned a coroutine, which nothing would await. "
-        "Give a plain function, such as one that calls the blocking API."
-    )
-    raise ConfigError(msg, fatal=True)

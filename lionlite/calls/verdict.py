@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from lionlite.exceptions import CallError, Interrupted
+from lionlite.exceptions import CallError, CheckpointError, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,12 +44,13 @@ class Tally:
         msg = f"{msg} Everything finished is in .results, the errors are in .failed."
         return CallError(msg, results=self.results, failed=self._in_order(), fatal=fatal)
 
-    def interrupted(self, *, ended: int, running: int) -> Interrupted:
+    def interrupted(self, *, ended: int, running: int, resume: str | None = None) -> Interrupted:
         """Return what Ctrl-C raises; *running* items did not come back."""
         left = f" {running} still run; Python waits for them at exit." if running else ""
+        way = f" {resume}" if resume else ""
         msg = (
             f"Interrupted: {ended} of {self.pulled} items read from the input had ended.{left} "
-            "Everything finished is in .results, the errors are in .failed."
+            f"Everything finished is in .results, the errors are in .failed.{way}"
         )
         return Interrupted(msg, results=self.results, failed=self._in_order())
 
@@ -73,6 +74,22 @@ def input_failed(tally: Tally, error: BaseException) -> CallError:
     """Return the error for an input that raised instead of giving an item."""
     what = f"The input failed at index {tally.pulled}: {describe(error)}"
     return tally.error(f"{what}. {tally.share} before it.")
+
+
+def begin_failed(tally: Tally, error: BaseException) -> CallError:
+    """Return the error for an item that could not be told from others, or looked up."""
+    what = f"The item at index {tally.pulled - 1} could not be begun: {describe(error)}"
+    return tally.error(f"{what}. {tally.share} before it.")
+
+
+def kept_no_more(tally: Tally, trouble: BaseException) -> CheckpointError:
+    """Return the error for a run whose recorder could keep no more."""
+    what = describe(trouble).removeprefix("CheckpointError: ")
+    msg = (
+        f"{what}. No new items were started; {tally.share}. Everything finished is "
+        "in .results, the errors are in .failed; what is not in the file runs again next time."
+    )
+    return CheckpointError(msg, results=tally.results, failed=dict(sorted(tally.failed.items())))
 
 
 def thread_failed(tally: Tally, error: BaseException) -> CallError:

@@ -85,8 +85,8 @@ def test_swapped_arguments_are_told_the_order():
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 2.0, "8", None], ids=repr)
-def test_max_workers_is_an_int_above_0(value):
-    with pytest.raises(ConfigError, match=r"max_workers must be an int >= 1; got"):
+def test_max_workers_is_auto_or_an_int_above_0(value):
+    with pytest.raises(ConfigError, match=r"max_workers must be (\"auto\" or )?an int >= 1; got"):
         lcall([1], str, max_workers=value)
 
 
@@ -104,6 +104,30 @@ def test_on_error_is_one_of_three_words(value):
 def test_progress_is_a_bool_or_a_function(value):
     with pytest.raises(ConfigError, match="progress must be True, False or a function"):
         lcall([1], str, progress=value)
+
+
+@pytest.mark.parametrize("value", [-1, True, 1.0, "2", None], ids=repr)
+def test_retries_is_an_int_from_0(value):
+    with pytest.raises(ConfigError, match=r"retries must be an int >= 0; got"):
+        lcall([1], str, retries=value)
+
+
+@pytest.mark.parametrize("value", [-1, True, "2", None, float("nan")], ids=repr)
+def test_grace_is_seconds(value):
+    with pytest.raises(ConfigError, match=r"grace takes seconds, a number >= 0; got"):
+        lcall([1], str, grace=value)
+
+
+def test_sigterm_is_a_bool():
+    with pytest.raises(ConfigError, match="sigterm must be True or False; got 1"):
+        lcall([1], str, sigterm=1)
+
+
+def test_sigterm_is_refused_where_python_hears_no_signal():
+    [error] = lcall([1], lambda _: lcall([1], str, sigterm=True), on_error="return")
+
+    assert isinstance(error, ConfigError)
+    assert "sigterm=True works in the main thread only" in str(error)
 
 
 def test_icall_checks_at_once_and_reads_nothing_before_it_is_asked():

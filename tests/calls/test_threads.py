@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 import threading
@@ -9,6 +10,7 @@ from contextvars import ContextVar
 
 import pytest
 
+from lionlite.calls.attempt import attempt
 from lionlite.calls.engine import READ_AHEAD
 from lionlite.calls.family import icall, lcall
 from lionlite.calls.pool import Pool
@@ -78,7 +80,9 @@ def test_every_item_gets_a_worker_at_once_while_there_are_workers(count):
     """The barrier falls only when all the items run at the same time."""
     together = threading.Barrier(count)
 
-    assert sorted(lcall(range(count), lambda _: together.wait(WAIT_S))) == list(range(count))
+    seen = lcall(range(count), lambda _: together.wait(WAIT_S), max_workers=count)
+
+    assert sorted(seen) == list(range(count))
 
 
 def test_no_item_waits_for_the_input_to_give_the_next():
@@ -183,7 +187,8 @@ def test_an_item_sees_what_the_input_set_when_it_gave_the_item():
 
 
 def test_a_pool_with_nothing_to_do_does_not_wait():
-    pool = Pool(same, max_workers=1, closes=lambda _: True, is_eager=False)
+    way = functools.partial(attempt, same)
+    pool = Pool(way, max_workers=1, closes=lambda _: True, is_eager=False)
 
     pool.wait(low_water=-1)
     pool.wait_idle(WAIT_S)

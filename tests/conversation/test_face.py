@@ -22,8 +22,8 @@ def test_every_name_can_be_had(name):
     value = lionlite.__getattr__(name)
 
     assert getattr(lionlite, name) is value
-    # Two names for one function.
-    own_name = "lcall" if name == "alcall" else name
+    # LionAGI's second names.
+    own_name = {"alcall": "lcall", "cd": "CallDecorator"}.get(name, name)
     assert value.__name__.removeprefix("lionlite.") == own_name
 
 

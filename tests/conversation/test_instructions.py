@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lionlite import ConfigError, Message
+from lionlite import ConfigError
+from lionlite.conversation.messages import Message
 from lionlite.conversation.messages import instruction_text, messages_from, system_message
 
 pytestmark = pytest.mark.quick

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lionlite import Branch, ConfigError, Message, Session
+from lionlite import Branch, ConfigError, Session
+from lionlite.conversation.messages import Message
 from lionlite.testing import FakeProvider
 
 SYSTEM = {"role": "system", "content": "You are terse."}

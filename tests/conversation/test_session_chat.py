@@ -7,7 +7,9 @@ import json
 import pytest
 
 import lionlite as ll
-from lionlite import Branch, ConfigError, Message, Session, Usage
+from lionlite import Branch, ConfigError, Session
+from lionlite.conversation.messages import Message
+from lionlite.records import Usage
 from lionlite.testing import FakeProvider
 
 SYSTEM = {"role": "system", "content": "You are terse."}

@@ -11,6 +11,8 @@ from typing import Any, assert_type
 
 import lionlite as ll
 from lionlite import exceptions
+from lionlite.conversation.messages import Message
+from lionlite.records import Usage
 from lionlite.testing import FakeProvider
 
 service = ll.Services.OpenAI()
@@ -88,7 +90,7 @@ reply = session.complete("hi", branch=session.default_branch, timeout=None)
 assert_type(reply, ll.Reply)
 assert_type(reply.text, str)
 assert_type(reply.model, str)
-assert_type(reply.usage, ll.Usage | None)
+assert_type(reply.usage, Usage | None)
 assert_type(reply.cost, float | None)
 assert_type(reply.finish_reason, str | None)
 assert_type(reply.refusal, str | None)
@@ -104,10 +106,10 @@ reply.text = "changed"  # type: ignore[misc]
 assert_type(session.default_branch, ll.Branch)
 assert_type(session.branches, dict[str, ll.Branch])
 assert_type(session.llmconfig, dict[str, Any])
-assert_type(session.messages, list[ll.Message])
+assert_type(session.messages, list[Message])
 assert_type(session.to_messages(), list[dict[str, Any]])
 assert_type(session.last_reply, ll.Reply | None)
-assert_type(session.usage, ll.Usage)
+assert_type(session.usage, Usage)
 assert_type(session.usage.total_tokens, int)
 assert_type(session.new_branch(), ll.Branch)
 assert_type(
@@ -127,8 +129,8 @@ assert_type(branch.chat("hi"), str)
 assert_type(branch.complete("hi"), ll.Reply)
 assert_type(branch.name, str)
 assert_type(branch.service, ll.Service)
-assert_type(branch.system, ll.Message | None)
-message = ll.Message("user", "hi")
+assert_type(branch.system, Message | None)
+message = Message("user", "hi")
 assert_type(message.role, str)
 assert_type(message.fields, Mapping[str, Any])
 assert_type(message.to_dict(), dict[str, Any])
