@@ -215,8 +215,16 @@ def _key(key: Any) -> str:
         return str(key)
     if type(key).__module__.startswith("numpy") and hasattr(key, "item"):
         return _key(key.item())
-    problem = f"the key {type(key).__name__} {key!r:.40} is not text: use str keys"
+    problem = f"the key {type(key).__name__} {_shown(key)} is not text: use str keys"
     raise JsonError(problem)
+
+
+def _shown(key: Any) -> str:
+    """Return the repr of *key*, nothing if it has none."""
+    try:
+        return repr(key)[:40]
+    except Exception:  # noqa: BLE001 - the error about the key must not give way to it
+        return ""
 
 
 def _fields(value: Any, names: Iterable[str], above: tuple[int, ...]) -> dict[str, Any]:

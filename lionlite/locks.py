@@ -21,17 +21,21 @@ class ProcessLock:
     A fork copies a lock as it is: held for ever, if a thread that does not
     exist in the child held it. So each process takes a lock of its own.
 
+    Attributes:
+        inner: The lock of this process, for `with guard.inner:` where every
+            microsecond counts; never to be kept.
+
     Threads: made for them; not reentrant.
     """
 
-    __slots__ = ("__weakref__", "_lock")
+    __slots__ = ("__weakref__", "inner")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.inner = threading.Lock()
         _live.add(self)
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.inner.acquire()
 
     def __exit__(
         self,
@@ -39,11 +43,11 @@ class ProcessLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lock.release()
+        self.inner.release()
 
     def renew(self) -> None:
         """Be free, whoever held it; only for a child that has one thread yet."""
-        self._lock = threading.Lock()
+        self.inner = threading.Lock()
 
 
 _live: weakref.WeakSet[ProcessLock] = weakref.WeakSet()

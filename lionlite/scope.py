@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
 
+from lionlite.display import shown
 from lionlite.exceptions import Cancelled, ConfigError, DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -352,7 +353,7 @@ def seconds_from(value: float, *, name: str) -> float:
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
         return float(value) if value <= threading.TIMEOUT_MAX else FOREVER_S
-    msg = f"{name} takes seconds, a number >= 0; got {value!r}."
+    msg = f"{name} takes seconds, a number >= 0; got {shown(value)}."
     raise ConfigError(msg)
 
 

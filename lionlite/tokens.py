@@ -18,6 +18,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ def checked_encoding_name(name: str | None) -> str | None:
         return name
     msg = (
         f"token_encoding_name= takes the name of a tiktoken encoding such as 'o200k_base', "
-        f"or 'estimate'; got {name!r}."
+        f"or 'estimate'; got {shown(name)}."
     )
     raise ConfigError(msg)
 

@@ -24,6 +24,7 @@ from lionlite.conversation.messages import (
     system_message,
 )
 from lionlite.conversation.turns import TurnLock
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 from lionlite.records import Usage
 from lionlite.service.service import Service
@@ -326,7 +327,7 @@ def checked_name(name: str) -> str:
     """
     if isinstance(name, str) and name.strip():
         return name
-    msg = f"A branch's name is a text that is not empty; got {name!r:.60}."
+    msg = f"A branch's name is a text that is not empty; got {shown(name)}."
     raise ConfigError(msg)
 
 
@@ -365,9 +366,8 @@ def _check_names(llmconfig: Mapping[str, Any]) -> None:
     if type(llmconfig) is dict and not llmconfig:
         return
     if not isinstance(llmconfig, Mapping) or not all(isinstance(name, str) for name in llmconfig):
-        msg = (
-            f"llmconfig takes a dict of parameters such as {{'model': ...}}; got {llmconfig!r:.60}."
-        )
+        got = shown(llmconfig)
+        msg = f"llmconfig takes a dict of parameters such as {{'model': ...}}; got {got}."
         raise ConfigError(msg)
     for name, cure in _NO_PARAMETERS.items():
         if name in llmconfig:

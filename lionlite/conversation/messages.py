@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from lionlite import jsontext
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -53,7 +54,7 @@ def instruction_text(instruction: Any, context: Any = None) -> str:
     _refuse_messages(instruction)
     said = _plain(instruction, "instruction")
     if _is_empty(said):
-        msg = f"The instruction is empty: {instruction!r:.60}. Say what the model shall do."
+        msg = f"The instruction is empty: {shown(instruction)}. Say what the model shall do."
         raise ConfigError(msg)
     if context is not None:
         said = {"instruction": said, "context": _plain(context, "context")}
@@ -97,7 +98,7 @@ def system_message(system: Any) -> Message:
         if not _is_empty(said):
             text = said if isinstance(said, str) else _json_text(said, "system message")
             return Message("system", text)
-    msg = f"system= takes a text, or a dict; got {system!r:.60}. None = no system message."
+    msg = f"system= takes a text, or a dict; got {shown(system)}. None = no system message."
     raise ConfigError(msg)
 
 
@@ -125,7 +126,7 @@ def _message_from(item: Any, index: int) -> Message:
             return Message(role, content, plain)
     msg = (
         f"messages[{index}] needs a role of {', '.join(ROLES)}, and a content that is text, "
-        f"a list of parts or None; got {given!r:.80}."
+        f"a list of parts or None; got {shown(given, 80)}."
     )
     raise ConfigError(msg)
 

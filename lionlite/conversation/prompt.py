@@ -17,6 +17,7 @@ from lionlite.calls.rows import fields_of, is_missing
 from lionlite.conversation.branch import checked_llmconfig, checked_service
 from lionlite.conversation.messages import system_message
 from lionlite.conversation.session import Session
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 from lionlite.service.settings import checked_timeout
 from lionlite.unset import UNSET, UnsetType
@@ -83,7 +84,7 @@ class Prompt:
         named = (name for _, name in self._parts if name is not None)
         self.fields: tuple[str, ...] = tuple(dict.fromkeys(named))
         if not self.fields:
-            msg = f"The template has no field to fill, such as {{text}}: {template!r:.80}."
+            msg = f"The template has no field to fill, such as {{text}}: {shown(template, 80)}."
             raise ConfigError(msg)
         self._service = checked_service(service)
         self._model = model
@@ -151,8 +152,8 @@ class Prompt:
         value = given[name]
         if is_missing(value):
             msg = (
-                f"The field {name!r} is missing ({value!r}). Leave such rows out, or run() them "
-                "with skip_missing=True."
+                f"The field {name!r} is missing ({shown(value)}). Leave such rows out, or run() "
+                "them with skip_missing=True."
             )
             raise ConfigError(msg)
         try:
@@ -179,7 +180,7 @@ class Prompt:
 def _parts_of(template: str) -> tuple[tuple[str, str | None], ...]:
     """Return each literal text with the name of the field after it, if there is one."""
     if not isinstance(template, str):
-        msg = f"The template is a text such as 'Classify: {{text}}'; got {template!r:.80}."
+        msg = f"The template is a text such as 'Classify: {{text}}'; got {shown(template, 80)}."
         raise ConfigError(msg)
     try:
         parts = list(string.Formatter().parse(template))

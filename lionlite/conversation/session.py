@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lionlite.arguments import keywords_checked, nearest
 from lionlite.conversation.branch import Branch, checked_llmconfig
 from lionlite.conversation.messages import SYSTEM_ROLES, messages_from
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 from lionlite.service.settings import IDLE_S
 from lionlite.unset import UNSET, UnsetType
@@ -267,10 +268,11 @@ class Session:
         if found is None:
             # A copy: another thread may add one while it is read.
             hint = nearest(str(name), list(self._branches))
-            msg = f"This session has no branch {name!r:.60}: {hint}"
+            msg = f"This session has no branch {shown(name)}: {hint}"
             raise ConfigError(msg)
         if isinstance(branch, Branch) and found is not branch:
-            msg = f"The branch {name!r:.60} is not this session's: it was deleted, or is another's."
+            what = f"The branch {shown(name)}"
+            msg = f"{what} is not this session's: it was deleted, or is another's."
             raise ConfigError(msg)
         return found
 

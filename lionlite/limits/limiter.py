@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from lionlite.display import shown
 from lionlite.exceptions import Cancelled, ConfigError
 from lionlite.limits import forks
 from lionlite.limits.alarm import Alarm
@@ -70,7 +71,8 @@ class RateLimiter:
     ) -> None:
         ledger = LedgerBucket(_mapping(limits), charge=charge, clock=clock)
         if max_concurrency is not None and not _is_count(max_concurrency, least=1):
-            msg = f"max_concurrency takes an int >= 1, or None for any; got {max_concurrency!r}."
+            got = shown(max_concurrency)
+            msg = f"max_concurrency takes an int >= 1, or None for any; got {got}."
             raise ConfigError(msg)
         self.desk = Desk(Budget(ledger, max_concurrency=max_concurrency))
         self._is_forked = False
@@ -276,7 +278,7 @@ class RateLimiter:
             total = total + cost if type(cost) is int and cost >= 0 else math.nan
         if total > 0:
             return Entry(own)
-        msg = f"costs takes ints >= 0 by dimension, at least one of them > 0; got {own!r}."
+        msg = f"costs takes ints >= 0 by dimension, at least one of them > 0; got {shown(own)}."
         raise ConfigError(msg)
 
     def _warn_of_fork(self) -> None:
@@ -293,7 +295,7 @@ def _mapping(
 ) -> Mapping[str, Sequence[Rate | pyrate_limiter.Rate]]:
     if isinstance(limits, Mapping):
         return limits
-    msg = f"limits takes a dict from dimension to rates, see parse_limits(); got {limits!r}."
+    msg = f"limits takes a dict from dimension to rates, see parse_limits(); got {shown(limits)}."
     raise ConfigError(msg)
 
 
@@ -311,5 +313,5 @@ def _finite(seconds: float, *, name: str) -> float:
     checked = seconds_from(seconds, name=name)
     if seconds != math.inf:
         return min(checked, _LONGEST_PAUSE_S)
-    msg = f"{name} takes finite seconds; got {seconds!r}."
+    msg = f"{name} takes finite seconds; got {shown(seconds)}."
     raise ConfigError(msg)

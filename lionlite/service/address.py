@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 from lionlite.service.transport.connect import Origin
 from lionlite.service.transport.url import split_url
@@ -147,7 +148,7 @@ def checked_headers(headers: Mapping[str, str] | None, *, name: str) -> dict[str
         raise ConfigError(msg)
     for key, value in (headers or {}).items():
         if not isinstance(key, str) or not _TOKEN.fullmatch(key):
-            msg = f"{name}= has a header name that is no token: {key!r:.60}."
+            msg = f"{name}= has a header name that is no token: {shown(key)}."
             raise ConfigError(msg)
         if key.lower() in _OURS:
             msg = f"{name}= may not set {key!r}: lionlite sets it. For the key use api_key=."

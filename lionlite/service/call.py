@@ -214,7 +214,7 @@ class Call:
         views: Mapping[str, ServerView],
         *,
         permit: Permit,
-        exchange: Exchange,
+        exchange: Exchange | None,
         cost: Cost | None,
     ) -> None:
         """Keep *reply*, learn from it and settle.
@@ -229,7 +229,8 @@ class Call:
             return
         if cost is not None:
             parts.estimator.learn(self._request, cost, reply.usage)
-            parts.lessons.watch(exchange, views.get("tokens"), cost=cost, usage=reply.usage)
+            if exchange is not None and views:
+                parts.lessons.watch(exchange, views.get("tokens"), cost=cost, usage=reply.usage)
         self.settle(permit, reply.usage)
 
     def settle(self, permit: Permit, usage: Usage) -> None:
@@ -322,7 +323,7 @@ class Call:
                 self.refused(permit, error)
                 raise
             finally:
-                parts.lessons.end()
+                parts.lessons.end(exchange)
             self.completed(reply, views, permit=permit, exchange=exchange, cost=cost)
         return reply
 

@@ -60,7 +60,7 @@ class Experience:
         if usage.input_tokens == 0:
             return
         factor = min(usage.input_tokens / counted_input, MAX_FACTOR)
-        with self._lock:
+        with self._lock.inner:
             self.input_factor = self._factors.add(factor)
             high = self._outputs.add(usage.output_tokens / answers)
             if len(self._outputs) >= MIN_CALLS:

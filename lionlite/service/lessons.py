@@ -124,17 +124,20 @@ class Lessons:
                 used[name] = used[_plain_name(name)]
         return used
 
-    def begin(self) -> Exchange:
-        """Note that an exchange begins; `end` must follow."""
-        with self._lock:
+    def begin(self) -> Exchange | None:
+        """Note that an exchange begins, None if nobody watches; `end` must follow."""
+        if self._looks_left <= 0:
+            return None
+        with self._lock.inner:
             self._serial += 1
             self._active += 1
             return Exchange(time.monotonic(), self._serial, self._active == 1)
 
-    def end(self) -> None:
-        """Note that an exchange ended."""
-        with self._lock:
-            self._active -= 1
+    def end(self, exchange: Exchange | None) -> None:
+        """Note that *exchange* ended."""
+        if exchange is not None:
+            with self._lock.inner:
+                self._active -= 1
 
     def learn(self, model: str, headers: Mapping[str, str]) -> dict[str, ServerView]:
         """Take the limits in *headers* to heart, and what is left of them.
@@ -152,12 +155,17 @@ class Lessons:
         return views
 
     def watch(
-        self, exchange: Exchange, view: ServerView | None, *, cost: Cost | None, usage: Usage
+        self,
+        exchange: Exchange | None,
+        view: ServerView | None,
+        *,
+        cost: Cost | None,
+        usage: Usage,
     ) -> None:
         """Look whether the provider gave back what the last call did not use."""
-        if view is None or view.limit is None or view.remaining is None or cost is None:
+        if exchange is None or cost is None or self._limiter is None:
             return
-        if self._limiter is None:
+        if view is None or view.limit is None or view.remaining is None:
             return
         sighting = Sighting(
             began_s=exchange.began_s,

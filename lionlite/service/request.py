@@ -13,6 +13,7 @@ import attrs
 
 from lionlite import jsontext
 from lionlite.arguments import nearest
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 from lionlite.service.providers import MAX_COMPLETION_TOKENS, MAX_TOKENS, Provider
 
@@ -75,7 +76,7 @@ def build_request(
     Raises:
         ConfigError: No model, an unknown parameter, a value that is no JSON.
     """
-    _check_messages(messages)
+    messages = _checked_messages(messages)
     given = {key: value for key, value in params.items() if value is not None}
     model = _checked_model(given.pop("model", None), provider)
     body: dict[str, Any] = {"model": model, "messages": messages}
@@ -104,16 +105,21 @@ def _streamed(body: dict[str, Any], options: Any) -> dict[str, Any]:
     return {**body, "stream": True, "stream_options": options}
 
 
-def _check_messages(messages: Any) -> None:
+def _checked_messages(messages: Any) -> Any:
+    """Return *messages* as JSON can say them."""
+    is_plain = True
     if isinstance(messages, (list, tuple)) and len(messages) > 0:
         for message in messages:
             if not isinstance(message, dict):
                 break
+            for value in message.values():
+                # Texts, as nearly all are, need no look inside.
+                is_plain = is_plain and type(value) is str
         else:
-            return
+            return messages if is_plain else _plain(messages, "messages")
     msg = (
         f"send() takes a list of at least one message, such as "
-        f"{{'role': 'user', 'content': 'Hello'}}; got {messages!r:.60}."
+        f"{{'role': 'user', 'content': 'Hello'}}; got {shown(messages)}."
     )
     raise ConfigError(msg)
 
@@ -124,13 +130,13 @@ def _checked_model(model: Any, provider: Provider) -> str:
     if model is None:
         msg = f"No model for {provider.name}: pass model=..., or llmconfig={{'model': ...}}."
     else:
-        msg = f"model= takes a name such as 'gpt-4o-mini'; got {model!r:.60}."
+        msg = f"model= takes a name such as 'gpt-4o-mini'; got {shown(model)}."
     raise ConfigError(msg)
 
 
 def _checked_extra(extra_body: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(extra_body, Mapping):
-        msg = f"extra_body= takes a dict of keys for the request's body; got {extra_body!r:.60}."
+        msg = f"extra_body= takes a dict of keys for the request's body; got {shown(extra_body)}."
         raise ConfigError(msg)
     if "stream" in extra_body:
         msg = f"extra_body= has no place for 'stream': {_REFUSED['stream']}."
@@ -162,7 +168,7 @@ def _renamed_cap(given: dict[str, Any], provider: Provider) -> dict[str, Any]:
         return given
     cap = given.pop(caps[0])
     if not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
-        msg = f"llmconfig {caps[0]} takes a number of tokens >= 1; got {cap!r:.60}."
+        msg = f"llmconfig {caps[0]} takes a number of tokens >= 1; got {shown(cap)}."
         raise ConfigError(msg)
     given[provider.max_tokens_name] = cap
     return given
@@ -179,13 +185,12 @@ def _count(value: Any, default: int) -> int:
     return value if isinstance(value, int) and value > 0 else default
 
 
-def _plain(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _plain(values: Any, name: str) -> Any:
     try:
-        result: dict[str, Any] = jsontext.plain(values, name=name)
+        return jsontext.plain(values, name=name)
     except jsontext.JsonError as exc:
         msg = f"{exc}."
         raise ConfigError(msg) from exc
-    return result
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:

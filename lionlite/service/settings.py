@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from lionlite import scope
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 from lionlite.service.address import checked_headers
 from lionlite.unset import UNSET, UnsetType
@@ -55,7 +56,7 @@ def checked_retries(max_retries: int) -> int:
     """
     if isinstance(max_retries, int) and not isinstance(max_retries, bool) and max_retries >= 0:
         return max_retries
-    msg = f"max_retries= takes a whole number >= 0; got {max_retries!r:.60}."
+    msg = f"max_retries= takes a whole number >= 0; got {shown(max_retries)}."
     raise ConfigError(msg)
 
 

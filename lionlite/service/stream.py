@@ -187,7 +187,7 @@ class Arriving:
         reader: StreamReader,
         *,
         permit: Permit,
-        exchange: Exchange,
+        exchange: Exchange | None,
         cost: Cost | None,
         end: Callable[[], None],
     ) -> None:
@@ -256,6 +256,8 @@ class Arriving:
         return reply
 
     def _failed(self, error: BaseException) -> None:
+        if isinstance(error, RateLimitError):
+            self._call.refused(self._permit, error)
         if self._reader.usage is not None:
             self._call.settle(self._permit, self._reader.usage)
         self._over()
@@ -307,7 +309,7 @@ def _opened(parts: Delivery, call: Call, idle_s: float | None) -> Source:
     with contextlib.ExitStack() as undo:
         undo.push(permit)
         exchange = parts.lessons.begin()
-        undo.callback(parts.lessons.end)
+        undo.callback(parts.lessons.end, exchange)
         call.waits()
         undo.callback(call.goes_on)
         opened = call.opened(permit, idle_s)
@@ -322,7 +324,7 @@ def _opened(parts: Delivery, call: Call, idle_s: float | None) -> Source:
         permit=permit,
         exchange=exchange,
         cost=cost,
-        end=parts.lessons.end,
+        end=lambda: parts.lessons.end(exchange),
     )
 
 

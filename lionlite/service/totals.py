@@ -69,7 +69,7 @@ class Totals:
         has_failed: bool,
     ) -> None:
         """Count one call; the facts are those of `CallRecord`."""
-        with self._lock:
+        with self._lock.inner:
             self._calls += 1
             self._failed += has_failed
             self._attempts += attempts

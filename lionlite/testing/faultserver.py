@@ -179,6 +179,13 @@ class FaultServer:
         with self._lock:
             self._next.extend(known)
 
+    def heal(self) -> None:
+        """Answer every request from now on; faults that still wait are forgotten."""
+        with self._lock:
+            self._always = HEALTHY
+            self._next.clear()
+            self._marked.clear()
+
     def wait_for(self, count: int, timeout_s: float = 5.0) -> bool:
         """Return whether *count* requests arrived in all, within *timeout_s* seconds.
 

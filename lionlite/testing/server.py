@@ -131,12 +131,15 @@ class HttpServer:
             self._start_worker(connection, peer[1])
 
     def _start_worker(self, connection: socket.socket, client_port: int) -> None:
-        with self._lock:
-            if self._tls is not None:
-                # Detaches the plain socket, so close() must know the new one.
+        if self._tls is not None:
+            try:
                 connection = self._tls.wrap_socket(
                     connection, server_side=True, do_handshake_on_connect=False
                 )
+            except OSError:  # the client has gone already
+                connection.close()
+                return
+        with self._lock:
             worker = threading.Thread(
                 target=self._serve,
                 args=(connection, client_port),

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.quick
 PACKAGE = Path(lionlite.__file__).parent
 
 FLOORS = {
+    "display": 0,
     "exceptions": 0,
     "jsontext": 0,
     "records": 0,

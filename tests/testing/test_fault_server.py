@@ -27,6 +27,7 @@ from lionlite.testing.faultserver import TEXT
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 ENDLESS = {"blanks_drip", "interim_drip", "head_drip", "body_drip", "sse_pings", "sse_drip"}
+UNSOUND = {"echo_then_hang", "echo_then_rst", "echo_in_chunk"}
 HEAVY = {"header_26mb", "body_endless", "sse_long_line"}
 
 
@@ -156,7 +157,8 @@ def test_a_drip_goes_on(played, name):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, fault in FAULTS.items() if fault.group == "status")
+    "name",
+    sorted({name for name, fault in FAULTS.items() if fault.group == "status"} - UNSOUND),
 )
 def test_a_status_is_sound_http(played, name):
     data, _, _ = played[name]
@@ -182,7 +184,9 @@ def test_a_harmless_fault_still_carries_the_answer(name):
 
     if name == "gzip":
         body = gzip.decompress(body)
-    assert json.loads(body)["choices"][0]["message"]["content"] == TEXT
+    assert (
+        json.loads(body.removeprefix(b"\xef\xbb\xbf"))["choices"][0]["message"]["content"] == TEXT
+    )
 
 
 SOUND_STREAMS = sorted(
@@ -278,6 +282,14 @@ def test_one_fault_is_played_for_ever():
         assert statuses(server, 3) == [503] * 3
 
 
+def test_it_can_be_healed():
+    with FaultServer("status_503") as server:
+        server.play("status_500")
+        server.heal()
+
+        assert statuses(server, 2) == [200, 200]
+
+
 def test_health_may_be_scripted_between_faults():
     with FaultServer(["healthy", "status_500"]) as server:
         assert statuses(server, 3) == [200, 500, 200]
@@ -369,7 +381,7 @@ def open_files():
 
 
 def test_closing_leaves_no_thread_and_no_descriptor():
-    threads, files = threading.active_count(), open_files()
+    threads, files = set(threading.enumerate()), open_files()
     with FaultServer(["hang", "body_drip", "sse_pings", "deaf"] * 5) as server:
         clients = [connect(server) for _ in range(20)]
         for client in clients:
@@ -382,8 +394,8 @@ def test_closing_leaves_no_thread_and_no_descriptor():
         client.close()
 
     assert took_s < 1
-    assert threading.active_count() == threads
-    assert open_files() == files
+    assert set(threading.enumerate()) <= threads
+    assert open_files() <= files
 
 
 def test_it_counts_the_connections_that_are_open():
@@ -401,14 +413,14 @@ def test_it_counts_the_connections_that_are_open():
 
 def test_connections_beyond_its_bound_wait(monkeypatch):
     monkeypatch.setattr("lionlite.testing.faultserver.MAX_CONNECTIONS", 2)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with FaultServer() as server:
         clients = [connect(server) for _ in range(4)]
         for client in clients:
             client.sendall(request_bytes())
         assert server.wait_for_ended(2)
         assert not server.wait_for(3, timeout_s=0.1)
-        assert threading.active_count() <= before + 3
+        assert len(set(threading.enumerate()) - before) <= 3
         for client in clients:
             client.close()
 

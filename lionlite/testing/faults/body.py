@@ -106,8 +106,8 @@ def catalogue() -> list[WireFault]:
 
 
 def _no_json() -> list[WireFault]:
-    def duplicates(asked: Asked) -> bytes:
-        return b'{"choices": [], ' + _json(asked).lstrip(b"{")
+    def twice(asked: Asked) -> bytes:
+        return _json(asked).replace(b'"message": {', b'"message": {"content": "no"}, "message": {')
 
     return [
         _fault(
@@ -139,10 +139,15 @@ def _no_json() -> list[WireFault]:
             plays=_just(b"[" * 200_000 + b"]" * 200_000),
         ),
         _fault(
-            name="json_duplicate_keys",
-            does="Sends its choices twice, first without any.",
-            plays=_body(duplicates),
+            name="json_two_choices",
+            does="Names its choices twice, the first time without any.",
+            plays=_body(lambda asked: b'{"choices": [], ' + _json(asked).lstrip(b"{")),
             is_harmless=True,
+        ),
+        _fault(
+            name="json_two_messages",
+            does="Names the message twice, so that it is two answers.",
+            plays=_body(twice),
         ),
         _fault(
             name="json_twice",
@@ -168,6 +173,7 @@ def _no_text() -> list[WireFault]:
             name="utf8_bom",
             does="Sends a byte order mark before its JSON.",
             plays=_body(lambda asked: b"\xef\xbb\xbf" + _json(asked)),
+            is_harmless=True,
         ),
         _fault(
             name="utf16",

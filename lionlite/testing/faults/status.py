@@ -98,6 +98,30 @@ def _echo_in_body(asked: Asked) -> Iterable[Step]:
     yield whole(b"denied: " + asked.key.encode(), status=200, content_type="text/plain")
 
 
+def _echo_then_more(asked: Asked) -> Iterable[Step]:
+    """Play the beginning of an error that repeats the key."""
+    body = json.dumps(error_body(401, f"Incorrect API key provided: {asked.key}")).encode()
+    yield whole(body, status=401).replace(b"\r\n\r\n", b"0\r\n\r\n")  # ten times as long
+
+
+def _echo_in_gzip(asked: Asked) -> Iterable[Step]:
+    yield whole(b"denied: " + asked.key.encode(), headers={"content-encoding": "gzip"})
+
+
+def _echo_in_chunk(asked: Asked) -> Iterable[Step]:
+    yield asked.head(None, transfer_encoding="chunked") + asked.key.encode() + b"\r\ndenied"
+
+
+def _echo_in_long_head(asked: Asked) -> Iterable[Step]:
+    head, body = asked.parts()
+    yield head[:-2] + b"x-key: " + asked.key.encode() * 3_000 + b"\r\n\r\n" + body
+
+
+def _echo_in_id(asked: Asked) -> Iterable[Step]:
+    head, body = asked.parts()
+    yield head[:-2] + b"x-request-id: req-" + asked.key.encode() + b"\r\n\r\n" + body
+
+
 def _odd_limits(asked: Asked) -> Iterable[Step]:
     head, body = asked.parts()
     odd = {
@@ -264,6 +288,40 @@ def _echoes() -> list[WireFault]:
             name="echo_in_redirect",
             does="Redirects (307) to an address with the key in it.",
             plays=_redirect(307, lambda asked: f"{asked.base_url}/?key={asked.key}"),
+        ),
+        _fault(
+            name="echo_then_hang",
+            does="Begins an error that repeats the key, and falls silent.",
+            plays=_echo_then_more,
+            after="hold",
+        ),
+        _fault(
+            name="echo_then_rst",
+            does="Begins an error that repeats the key, and resets the connection.",
+            plays=_echo_then_more,
+            after="reset",
+        ),
+        _fault(
+            name="echo_in_gzip",
+            does="Calls a plain text with the key in it gzip.",
+            plays=_echo_in_gzip,
+        ),
+        _fault(
+            name="echo_in_chunk",
+            does="Repeats the key where the size of a chunk should be.",
+            plays=_echo_in_chunk,
+            after="close",
+        ),
+        _fault(
+            name="echo_in_long_head",
+            does="Repeats the key in a header field of 100 kB and more.",
+            plays=_echo_in_long_head,
+        ),
+        _fault(
+            name="echo_in_id",
+            does="Answers, and repeats the key in x-request-id.",
+            plays=_echo_in_id,
+            is_harmless=True,
         ),
         _fault(
             name="echo_in_body",

@@ -143,11 +143,6 @@ def _cuts() -> list[WireFault]:
             _events(lambda asked: asked.events()[:-_END]),
             "keep",
         ),
-        "sse_done_no_finish": (
-            "Sends [DONE] without a finish_reason.",
-            _events(lambda asked: [*asked.events()[:-_END], asked.events()[-1]]),
-            "keep",
-        ),
         "sse_empty": ("Ends before its first event.", _events(lambda _: []), "keep"),
         "sse_cut": (
             "Closes the connection between two events.",
@@ -273,6 +268,10 @@ def _odd_but_sound() -> list[WireFault]:
         "sse_fields": ("Sends comments and other fields too.", _written(_with_fields)),
         "sse_bom": ("Begins with a byte order mark.", _written(lambda d: b"\xef\xbb\xbf" + d)),
         "sse_no_done": ("Leaves out [DONE].", _events(lambda asked: asked.events()[:-1])),
+        "sse_no_reason": (
+            "Sends [DONE], but never a finish_reason, as Snowflake does.",
+            _events(lambda asked: [*asked.events()[:-_END], asked.events()[-1]]),
+        ),
         "sse_usage_always": ("Tells its usage in every chunk.", _events(usage_everywhere)),
         "sse_no_choices": (
             "Sends chunks without choices among the others.",
@@ -291,7 +290,14 @@ def _odd_but_sound() -> list[WireFault]:
             _events(lambda asked: asked.events(), is_ended=False),
         ),
     }
+    ends_by_closing = {"sse_unframed", "sse_done_uncut"}
     return [
-        _fault(name=name, does=does, plays=play, is_harmless=True)
+        _fault(
+            name=name,
+            does=does,
+            plays=play,
+            after="close" if name in ends_by_closing else "keep",
+            is_harmless=True,
+        )
         for name, (does, play) in plays.items()
     ]
