@@ -64,7 +64,7 @@ def polars_frame(columns: Columns) -> PolarsFrame:
     return pl.DataFrame([_polars_column(pl, name, cells) for name, cells in columns.items()])
 
 
-def _polars_column(pl: Any, name: str, cells: list[Any]) -> pl.Series:
+def _polars_column(pl: Any, name: str, cells: list[Any]) -> Any:
     known = dict.fromkeys(COUNTS, pl.Int64) | dict.fromkeys(SECONDS, pl.Float64)
     if name in {"status", "error", "model", "finish_reason"}:
         return pl.Series(name, cells, dtype=pl.String)

@@ -267,7 +267,7 @@ class Session:
         found = self._branches.get(name) if isinstance(name, str) else None
         if found is None:
             # A copy: another thread may add one while it is read.
-            hint = nearest(str(name), list(self._branches))
+            hint = nearest(shown(name), list(self._branches))
             msg = f"This session has no branch {shown(name)}: {hint}"
             raise ConfigError(msg)
         if isinstance(branch, Branch) and found is not branch:
