@@ -24,7 +24,7 @@ from lionlite.calls.asked import name_of
 from lionlite.calls.attempt import Careful, attempt
 from lionlite.calls.inputs import count, iterate
 from lionlite.calls.pool import Pool
-from lionlite.calls.progress import progress_from
+from lionlite.calls.progress import Traffic, progress_from
 from lionlite.calls.rules import Rules
 from lionlite.calls.signals import terminable
 from lionlite.calls.verdict import (
@@ -94,9 +94,12 @@ class Engine(Generic[T, R]):
         self._is_eager = is_eager or options.progress is not False
         outer = current()
         self._token = CancelToken(*outer.tokens)
+        # Counts what the chats take, for those who watch.
+        self._traffic = Traffic(outer.work) if options.progress is True else None
+        around = outer.work if self._traffic is None else self._traffic
         # A run that is told its number of threads has nothing to count.
-        self._crowd = Crowd(outer.work) if options.max_workers is None else None
-        work = outer.work if self._crowd is None else self._crowd
+        self._crowd = Crowd(around) if options.max_workers is None else None
+        work = around if self._crowd is None else self._crowd
         self._scope = entered(attrs.evolve(outer, token=self._token, work=work))
         # The input is read in a copy of the caller's context, and the contexts
         # of the items are copies of that. The caller's own is never touched: a
@@ -118,7 +121,6 @@ class Engine(Generic[T, R]):
         self._is_read = False
         self._pulled = 0
         self._settled = 0
-        self._shown = 0
         self._cut = 0
         self._failed: dict[int, BaseException] = {}
         self._stopper: int | None = None
@@ -144,10 +146,11 @@ class Engine(Generic[T, R]):
         """
         wanted = self._options.progress
         # Only when asked: len() can cost much, a database query for instance.
-        self._progress = progress_from(wanted, count(self._items)) if wanted else None
+        if wanted:
+            self._progress = progress_from(wanted, count(self._items), self._traffic)
         with terminable(self._options.hears_sigterm):
+            self._open()
             try:
-                self._open()
                 with self._token.woken_by(self._pool.shut):
                     yield
                 self._pool.close(joins=True)
@@ -167,14 +170,16 @@ class Engine(Generic[T, R]):
         self._context.run(self._scope.__enter__)
 
     def _close(self) -> None:
-        self._context.run(self._scope.__exit__, None, None, None)
-        if self._pool.is_over():
-            exiting.unwatch(self._pool)
-        else:
+        # In the order of what a Ctrl-C in between had better not leave out.
+        is_over = self._pool.is_over()
+        if not is_over:
             self._token.cancel()
+        self._pool.close(joins=False)
         if self._crowd is not None:
             self._crowd.grow = None
-        self._pool.close(joins=False)
+        self._context.run(self._scope.__exit__, None, None, None)
+        if is_over:
+            exiting.unwatch(self._pool)
         self._show(is_last=True)
 
     def advance(self) -> bool:
@@ -360,12 +365,11 @@ class Engine(Generic[T, R]):
 
     def _show(self, *, is_last: bool = False) -> None:
         progress = self._progress
-        if progress is None or (self._shown == self._settled and not is_last):
+        if progress is None:
             return
         try:
-            if self._shown != self._settled:
-                self._shown = self._settled
-                progress.show(self._settled)
+            # Also with nothing new: tokens and time go on. It knows when to draw.
+            progress.show(self._settled)
             if is_last:
                 progress.close()
         except Exception as error:  # noqa: BLE001 - raised by `finish`; no item is lost for it

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lionlite.service.retry import RetryPolicy
     from lionlite.service.retry_budget import RetryBudget
     from lionlite.service.totals import Totals
-    from lionlite.service.transport.connections import Connections
+    from lionlite.service.transport.way import Way
 
 
 @attrs.frozen
@@ -54,7 +54,7 @@ class Delivery:
     where: str
     keys: KeySource
     heads: Heads
-    connections: Connections
+    connections: Way
     limiter: Limiter
     estimator: Estimator
     lessons: Lessons

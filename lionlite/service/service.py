@@ -8,6 +8,7 @@ share between threads; after a fork each process has the budget for itself.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -39,7 +40,7 @@ from lionlite.service.settings import (
     env_headers,
 )
 from lionlite.service.totals import Stats, Totals
-from lionlite.service.transport.connections import Connections
+from lionlite.service.transport.way import way_to
 from lionlite.tokens import checked_encoding_name
 from lionlite.unset import UNSET, UnsetType
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from lionlite.service.reply import Reply
     from lionlite.service.request import Request
     from lionlite.service.stream import Stream
+    from lionlite.service.transport.way import Way
 
 
 class Service:
@@ -92,6 +94,12 @@ class Service:
         headers: Sent with every request.
         charge: How the provider charges its token limit: "estimate", "adjust"
             or "usage"; None = as known of the provider.
+        proxy: The URL of a proxy, "http://user:password@host:3128", https:// or
+            socks5:// (the extra `socks`); None = what HTTPS_PROXY, ALL_PROXY and NO_PROXY
+            say, for https:// only.
+        http_client: An `httpx.Client` to send with, of httpx or its successor
+            httpx2. Best effort: the deadline bounds each of its waits and not
+            their sum, and a cancel is noticed between pieces.
         allow_http: Send a key over http:// to a public host.
 
     Raises:
@@ -123,6 +131,8 @@ class Service:
         max_concurrency: int | None = None,
         headers: Mapping[str, str] | None = None,
         charge: str | None = None,
+        proxy: str | None = None,
+        http_client: object | None = None,
         allow_http: bool = False,
     ) -> None:
         try:
@@ -135,16 +145,11 @@ class Service:
         self._timeout_s = checked_timeout(timeout)
         self._address = parse_base_url(chosen_base_url(provider, base_url))
         self._allow_http = allow_http
+        origin = self._address.origin
+        # In the order of its attributes, that of the signature as far as it goes.
         asked = BudgetArguments(
-            max_requests=max_requests,
-            max_tokens=max_tokens,
-            interval=interval,
-            limits=limits,
-            charge=charge,
-            max_concurrency=max_concurrency,
-            store=store,
-            budget=budget,
-            on_store_down=on_store_down,
+            *(max_requests, max_tokens, interval, limits, charge, max_concurrency),
+            *(store, budget, on_store_down),
         )
         self._delivery = _delivery(
             provider,
@@ -154,6 +159,7 @@ class Service:
             headers=checked_headers(headers, name="headers"),
             encoding_name=checked_encoding_name(token_encoding_name),
             policy=RetryPolicy(max_retries=checked_retries(max_retries)),
+            way=way_to(origin, proxy=proxy, http_client=http_client, env=os.environ),
         )
         # The last one is that of new calls. No lock: a fork would copy it held.
         self._tokens = deque([scope.CancelToken()])
@@ -344,6 +350,7 @@ def _delivery(
     headers: Mapping[str, str],
     encoding_name: str | None,
     policy: RetryPolicy,
+    way: Way,
 ) -> Delivery:
     """Return the parts of a service, put together; all arguments are checked."""
     kept = budget_for(provider, asked, host=address.host_header)
@@ -352,7 +359,7 @@ def _delivery(
         where=address.host_header + address.path,
         keys=keys,
         heads=Heads(address, merged(env_headers(provider), headers)),
-        connections=Connections(address.origin),
+        connections=way,
         limiter=kept.limiter,
         estimator=Estimator(
             encoding_name=encoding_name or provider.encoding_name,

@@ -130,6 +130,18 @@ def test_sigterm_is_refused_where_python_hears_no_signal():
     assert "sigterm=True works in the main thread only" in str(error)
 
 
+@pytest.mark.parametrize(
+    "argument",
+    [{"replay": False}, {"version": "2"}, {"key": str}, {"encode": str}, {"durability": "power"}],
+    ids=lambda argument: next(iter(argument)),
+)
+@pytest.mark.parametrize("call", FAMILY)
+def test_what_says_how_a_checkpoint_is_kept_needs_one(call, argument):
+    words = rf'{next(iter(argument))}= says how .* pass checkpoint="run\.db" too'
+    with pytest.raises(ConfigError, match=words):
+        call([1], str, **argument)
+
+
 def test_icall_checks_at_once_and_reads_nothing_before_it_is_asked():
     items = iter("ab")
 

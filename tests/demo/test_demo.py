@@ -46,7 +46,7 @@ def test_the_progress_bar_goes_to_standard_error():
     )
 
     assert done.returncode == 0
-    assert "12/12" in done.stderr
+    assert "12 of 12 items" in done.stderr
     assert "12/12" not in done.stdout
 
 
