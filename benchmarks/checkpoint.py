@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import lionlite as ll
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 
 SERVER = Path(__file__).with_name("cheap_server.py")
 REPLY_BYTES = 1500

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lionlite import exceptions, testing
     from lionlite.calls.batches import bcall
-    from lionlite.calls.decorators import cd
+    from lionlite.calls.decorators.cd import cd
     from lionlite.calls.family import alcall, icall, lcall
     from lionlite.calls.matrix import mcall
-    from lionlite.calls.run import last_run, run
+    from lionlite.calls.runs.run import last_run, run
     from lionlite.calls.single import rcall, tcall
     from lionlite.conversation.branch import Branch
     from lionlite.conversation.prompt import Prompt
@@ -81,15 +81,15 @@ _ROOMS = {
     "Session": "lionlite.conversation.session",
     "alcall": "lionlite.calls.family",
     "bcall": "lionlite.calls.batches",
-    "cd": "lionlite.calls.decorators",
+    "cd": "lionlite.calls.decorators.cd",
     "deadline": "lionlite.scope",
     "default_service": "lionlite.service.services",
     "icall": "lionlite.calls.family",
-    "last_run": "lionlite.calls.run",
+    "last_run": "lionlite.calls.runs.run",
     "lcall": "lionlite.calls.family",
     "mcall": "lionlite.calls.matrix",
     "rcall": "lionlite.calls.single",
-    "run": "lionlite.calls.run",
+    "run": "lionlite.calls.runs.run",
     "set_default_service": "lionlite.service.services",
     "tcall": "lionlite.calls.single",
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import lionlite
 from lionlite import jsontext
-from lionlite.calls import journal_show
+from lionlite.calls.journal import show as journal_show
 from lionlite.demo import Settings, run_live, run_local
 from lionlite.exceptions import ConfigError, LionError
 from lionlite.service.reply import reply_from_json

@@ -1,7 +1,7 @@
 """Whether and when a failed call is tried again, and the loop that does it.
 
 Holds: `Patience`, and `within`, which bounds one call. Does not hold: which
-arguments the public functions take (single.py, decorators.py), nor retries of
+arguments the public functions take (single.py, decorators/cd.py), nor retries of
 one request to a provider, which the service does by itself, below this.
 Values, so safe anywhere.
 """

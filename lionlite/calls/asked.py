@@ -2,7 +2,7 @@
 
 Holds: `Options`, `options_from`, and `refuse_misuse`, shared by all calls of
 the family. Does not hold: what the options do (engine.py, pool.py,
-attempt.py), nor those of a checkpoint (journal.py). Pure, safe anywhere.
+attempt.py), nor those of a checkpoint (journal/checkpoint.py). Pure, safe anywhere.
 """
 
 from __future__ import annotations

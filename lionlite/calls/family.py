@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Never
 
     from lionlite.calls.asked import Options
-    from lionlite.calls.journal import Durability
+    from lionlite.calls.journal.checkpoint import Durability
     from lionlite.calls.keeping import Keeping
     from lionlite.calls.progress import Show
 

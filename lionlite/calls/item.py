@@ -2,7 +2,7 @@
 
 Holds: the contract between the engine and those who keep items (`Recorder`,
 `ItemRecord`, `Memory`), and `ItemWork`, the `scope.Work` of one item. Does not
-hold: what is kept and where (journal.py), outcomes (run.py), or how many
+hold: what is kept and where (journal/checkpoint.py), outcomes (runs/run.py), or how many
 threads a run has (workers.py).
 
 Threads: a `Recorder` belongs to the calling thread, an `ItemRecord` to the

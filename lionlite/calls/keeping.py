@@ -1,7 +1,7 @@
 """checkpoint= and the arguments that only mean something beside it.
 
 Holds: `Keeping`, which opens the recorder of a run when the run begins. Does
-not hold: the file or its rules (journal.py), nor the run (engine.py).
+not hold: the file or its rules (journal/checkpoint.py), nor the run (engine.py).
 Threads: for the calling thread of the run.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 from lionlite.exceptions import ConfigError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 
 from lionlite import scope
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

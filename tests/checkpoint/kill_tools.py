@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from lionlite.calls.journal_open import connect_reading
+from lionlite.calls.journal.opening import connect_reading
 from lionlite.testing import FakeProvider
 
 JOB = Path(__file__).with_name("killed_job.py")

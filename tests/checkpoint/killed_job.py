@@ -15,8 +15,8 @@ import sys
 import time
 
 import lionlite as ll
-from lionlite.calls.journal_item import ItemJournal
-from lionlite.calls.run import run
+from lionlite.calls.journal.item import ItemJournal
+from lionlite.calls.runs.run import run
 
 OF_ONE_RUN = {"elapsed_s", "waited_s", "request_ids"}
 """Columns that differ between two runs though nothing was lost."""

@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 from checkpoint_tools import Provider, do, rows, run
 
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 
 
 @pytest.fixture

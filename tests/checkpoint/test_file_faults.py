@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from checkpoint_tools import Provider, do, python, rows, run
 
-from lionlite.calls import journal_claim, journal_open
-from lionlite.calls.journal import open_checkpoint
-from lionlite.calls.journal_claim import Claim
+from lionlite.calls.journal import claim as journal_claim
+from lionlite.calls.journal import opening as journal_open
+from lionlite.calls.journal.checkpoint import open_checkpoint
+from lionlite.calls.journal.claim import Claim
 from lionlite.exceptions import CheckpointError
 
 
@@ -204,7 +205,7 @@ def test_a_file_that_cannot_be_written_is_an_error_at_once():
 DISK_FULL = """
 import resource, signal, sys
 from checkpoint_tools import Provider, do
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 
 provider = Provider()
 with open_checkpoint(sys.argv[1], provider.chat) as checkpoint:
@@ -258,7 +259,7 @@ def test_a_disk_that_fails_is_trouble(path):
     code = """
 import os, sys
 from checkpoint_tools import Provider, do
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 
 provider = Provider()
 with open_checkpoint(sys.argv[1], provider.chat) as checkpoint:
@@ -376,7 +377,7 @@ def test_damage_that_shows_only_later_ends_the_run_before_anything_is_asked_twic
 def test_a_kill_while_the_file_was_made_leaves_nothing_in_the_way(path):
     code = """
 import os, sqlite3, sys
-from lionlite.calls import journal_rows as rows
+from lionlite.calls.journal import rows
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("PRAGMA cache_size = 1")
 connection.execute("PRAGMA cache_spill = 1")

@@ -9,7 +9,7 @@ import pytest
 from checkpoint_tools import run
 
 import lionlite as ll
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 from lionlite.cli import main
 from lionlite.testing import FakeProvider
 

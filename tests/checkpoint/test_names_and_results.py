@@ -13,8 +13,8 @@ import pytest
 from checkpoint_tools import Provider, do, rows, run
 
 from lionlite import CallError
-from lionlite.calls.journal import open_checkpoint
-from lionlite.calls.journal_keys import MOST_CHARS, identify, name_of
+from lionlite.calls.journal.checkpoint import open_checkpoint
+from lionlite.calls.journal.keys import MOST_CHARS, identify, name_of
 from lionlite.exceptions import CheckpointError, ConfigError
 
 

@@ -12,14 +12,14 @@ import threading
 import pytest
 from checkpoint_tools import ROOT, Provider, do, python, rows, run
 
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 from lionlite.exceptions import CheckpointError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 HOLD = """
 import sys
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 with open_checkpoint(sys.argv[1], len) as checkpoint:
     print("open", flush=True)
     sys.stdin.read()
@@ -174,7 +174,7 @@ def test_a_fork_while_threads_write_loses_nothing(path):
 PARENT_DIES = """
 import os, sys
 from checkpoint_tools import Provider, do
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 
 provider = Provider()
 checkpoint = open_checkpoint(sys.argv[1], provider.chat)

@@ -11,7 +11,7 @@ import attrs
 import pytest
 from checkpoint_tools import Provider, do, rows, run
 
-from lionlite.calls.journal import open_checkpoint
+from lionlite.calls.journal.checkpoint import open_checkpoint
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lionlite import ConfigError
-from lionlite.conversation.messages import Message
-from lionlite.conversation.messages import instruction_text, messages_from, system_message
+from lionlite.conversation.messages import Message, instruction_text, messages_from, system_message
 
 pytestmark = pytest.mark.quick
 

@@ -17,7 +17,7 @@ import pytest
 
 from lionlite import Services, set_default_service
 from lionlite.calls.family import lcall
-from lionlite.calls.run import run
+from lionlite.calls.runs.run import run
 from lionlite.conversation.prompt import Prompt
 from lionlite.exceptions import ConfigError
 from lionlite.testing import FakeProvider

@@ -9,9 +9,9 @@ import weakref
 
 import pytest
 
-from lionlite.calls.decorators import cd
+from lionlite.calls.decorators.cd import cd
+from lionlite.calls.decorators.memo import CallKey
 from lionlite.calls.family import lcall
-from lionlite.calls.memo import CallKey
 from lionlite.exceptions import Cancelled, ConfigError, DeadlineExceeded
 from lionlite.scope import cancellable, deadline
 from lionlite.testing import ManualClock

@@ -11,7 +11,7 @@ import pytest
 
 from lionlite import scope
 from lionlite.calls import again
-from lionlite.calls.decorators import cd
+from lionlite.calls.decorators.cd import cd
 from lionlite.exceptions import (
     AuthenticationError,
     Cancelled,

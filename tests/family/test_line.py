@@ -15,10 +15,10 @@ from dis import opname
 
 import pytest
 
-from lionlite.calls import line as line_module
-from lionlite.calls.decorators import cd
+from lionlite.calls.decorators import line as line_module
+from lionlite.calls.decorators.cd import cd
+from lionlite.calls.decorators.line import Line
 from lionlite.calls.family import lcall
-from lionlite.calls.line import Line
 from lionlite.exceptions import Cancelled, DeadlineExceeded
 from lionlite.scope import cancellable, deadline
 

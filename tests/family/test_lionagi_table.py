@@ -10,9 +10,11 @@ import time
 import pytest
 
 from lionlite import scope
-from lionlite.calls import batches, decorators, matrix, shaping, single
+from lionlite.calls import batches, matrix, single
 from lionlite.calls.batches import bcall
-from lionlite.calls.decorators import cd
+from lionlite.calls.decorators import cd as decorators
+from lionlite.calls.decorators import shaping
+from lionlite.calls.decorators.cd import cd
 from lionlite.calls.family import alcall, icall, lcall
 from lionlite.calls.matrix import mcall
 from lionlite.calls.single import rcall, tcall

@@ -9,7 +9,7 @@ import pytest
 
 from lionlite import Session
 from lionlite.calls.batches import bcall
-from lionlite.calls.decorators import cd
+from lionlite.calls.decorators.cd import cd
 from lionlite.calls.matrix import mcall
 from lionlite.calls.single import rcall, tcall
 from lionlite.exceptions import AuthenticationError, CallError, Cancelled, DeadlineExceeded

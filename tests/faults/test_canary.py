@@ -7,8 +7,8 @@ from fault_table import ROWS
 from fault_tools import CANARY, FORMS, deep_text, found_in, shown_by, traced
 
 import lionlite as ll
-from lionlite.calls.run import last_run
-from lionlite.calls.run import run as run_items
+from lionlite.calls.runs.run import last_run
+from lionlite.calls.runs.run import run as run_items
 from lionlite.testing import FAULTS, FaultServer
 from lionlite.testing.faultserver import TEXT
 

@@ -8,7 +8,7 @@ import pytest
 
 from lionlite import Session
 from lionlite.calls.family import lcall
-from lionlite.calls.run import last_run, run
+from lionlite.calls.runs.run import last_run, run
 from lionlite.exceptions import CheckpointError, OutputError
 from lionlite.records import Usage
 from lionlite.scope import sleep

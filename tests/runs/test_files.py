@@ -11,7 +11,7 @@ import stat
 
 import pytest
 
-from lionlite.calls.run import run
+from lionlite.calls.runs.run import run
 from lionlite.exceptions import ConfigError
 
 

@@ -7,7 +7,7 @@ import threading
 import pandas as pd
 import pytest
 
-from lionlite.calls.run import last_run, run
+from lionlite.calls.runs.run import last_run, run
 from lionlite.exceptions import AuthenticationError, CallError, ConfigError
 
 

@@ -10,10 +10,10 @@ import threading
 import pytest
 
 from lionlite import deadline
-from lionlite.calls import run as run_module
 from lionlite.calls.family import lcall
-from lionlite.calls.result import Run
-from lionlite.calls.run import last_run, run
+from lionlite.calls.runs import run as run_module
+from lionlite.calls.runs.result import Run
+from lionlite.calls.runs.run import last_run, run
 from lionlite.exceptions import (
     AuthenticationError,
     CallError,

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from lionlite.calls import engine
-from lionlite.calls.run import last_run, run
+from lionlite.calls.runs.run import last_run, run
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 50  # only a failing test waits so long

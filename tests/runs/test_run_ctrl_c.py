@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 PREAMBLE = """
     import signal, sys, threading, time
-    from lionlite.calls.run import last_run, run
+    from lionlite.calls.runs.run import last_run, run
     from lionlite.scope import sleep
 
     # Even where the tests run in the background of a shell, which ignores SIGINT.

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 CODE = """
 import resource
-from lionlite.calls.run import run
+from lionlite.calls.runs.run import run
 def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak_mib()

@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lionlite.calls.outcome import Chats, Outcome, Sheet, short
-from lionlite.calls.result import Run
-from lionlite.calls.run import run
-from lionlite.calls.shown import percentile
+from lionlite.calls.runs.outcome import Chats, Outcome, Sheet, short
+from lionlite.calls.runs.result import Run
+from lionlite.calls.runs.run import run
+from lionlite.calls.runs.shown import percentile
 from lionlite.exceptions import RateLimitError
 from lionlite.records import Usage
 

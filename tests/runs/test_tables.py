@@ -13,8 +13,8 @@ import attrs
 import pandas as pd
 import pytest
 
-from lionlite.calls.rows import fields_of, is_missing
-from lionlite.calls.run import run
+from lionlite.calls.runs.rows import fields_of, is_missing
+from lionlite.calls.runs.run import run
 from lionlite.exceptions import ConfigError
 
 FACTS = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_type
 
 from lionlite.calls.batches import bcall
-from lionlite.calls.decorators import cd
+from lionlite.calls.decorators.cd import cd
 from lionlite.calls.matrix import mcall
 from lionlite.calls.single import rcall, tcall
 

@@ -1,7 +1,7 @@
 """Values remembered by the arguments they were made from, for a while.
 
 Holds: `Memo` and the keys of calls. Does not hold: the decorator
-(decorators.py), nor anything on disk (the journal remembers chats). Safe to
+(cd.py), nor anything on disk (the journal remembers chats). Safe to
 share between threads; a forked child keeps the values and waits for nobody.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import attrs
 
 from lionlite.calls.asked import name_of
-from lionlite.calls.line import Line
+from lionlite.calls.decorators.line import Line
 from lionlite.exceptions import ConfigError
 from lionlite.locks import ProcessLock
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lionlite.calls.item import ItemWork
-from lionlite.calls.outcome import Outcome, chats_of
-from lionlite.calls.rows import fields_of, is_missing
+from lionlite.calls.runs.outcome import Outcome, chats_of
+from lionlite.calls.runs.rows import fields_of, is_missing
 from lionlite.calls.verdict import describe
 from lionlite.exceptions import CallError, ConfigError, LionError
 from lionlite.locks import ProcessLock
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lionlite.calls.item import ItemRecord, Recorder
-    from lionlite.calls.outcome import Sheet, Status
+    from lionlite.calls.runs.outcome import Sheet, Status
 
 FIRST = 20
 """So many items that all fail in their chats, with none that does well, stop the run."""

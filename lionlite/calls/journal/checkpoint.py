@@ -1,7 +1,7 @@
 """checkpoint=: a run that a kill does not undo.
 
 Holds: `open_checkpoint` and `Checkpoint`, the recorder of one run. Does not
-hold: one item (journal_item.py), the file (journal_file.py), or the run.
+hold: one item (item.py), the file (file.py), or the run.
 
 An item is known by its key, a chat by its item, its request and which one of
 those it is. What was asked decides, so a changed prompt, model or input is
@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from lionlite.calls.journal_file import JournalFile
-from lionlite.calls.journal_item import ItemJournal, Terms
-from lionlite.calls.journal_keys import identify, name_of, shortened
-from lionlite.calls.journal_rows import Run
-from lionlite.calls.journal_values import Values
+from lionlite.calls.journal.file import JournalFile
+from lionlite.calls.journal.item import ItemJournal, Terms
+from lionlite.calls.journal.keys import identify, name_of, shortened
+from lionlite.calls.journal.rows import Run
+from lionlite.calls.journal.values import Values
 from lionlite.exceptions import CheckpointError, ConfigError
 
 if TYPE_CHECKING:

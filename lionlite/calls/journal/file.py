@@ -1,8 +1,8 @@
 """An open checkpoint file: one connection, and commits that many share.
 
 Holds: `JournalFile`: `write`, which returns when what it wrote survives a
-kill, `read`, and the end. Does not hold: what is written (journal_item.py), the
-rows' form (journal_rows.py), or opening (journal_open.py, journal_claim.py).
+kill, `read`, and the end. Does not hold: what is written (item.py), the
+rows' form (rows.py), or opening (opening.py, claim.py).
 
 Threads: `write` and `read` may be called in any. Of the writers that come
 while a commit is under way, one commits for all, so a commit that waits for
@@ -19,9 +19,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from lionlite.calls import journal_rows as rows
-from lionlite.calls.journal_claim import Claim
-from lionlite.calls.journal_open import connect, failure, when_free
+from lionlite.calls.journal import rows
+from lionlite.calls.journal.claim import Claim
+from lionlite.calls.journal.opening import connect, failure, when_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lionlite.calls.rows import fields_of, is_missing
+from lionlite.calls.runs.rows import fields_of, is_missing
 from lionlite.calls.verdict import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from lionlite.calls.outcome import Outcome
+    from lionlite.calls.runs.outcome import Outcome
 
     Columns = dict[str, list[Any]]
 

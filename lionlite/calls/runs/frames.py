@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lionlite.calls.table import COUNTS, SECONDS
+from lionlite.calls.runs.table import COUNTS, SECONDS
 from lionlite.exceptions import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-    from lionlite.calls.table import Columns
+    from lionlite.calls.runs.table import Columns
 
     PandasFrame: TypeAlias = pd.DataFrame
     PolarsFrame: TypeAlias = pl.DataFrame

@@ -2,7 +2,7 @@
 
 Holds: the schema and one function per reading or writing. Texts are plain JSON
 or plain words, so that any SQLite tool shows them. Does not hold: transactions,
-locks or errors (journal_file.py). Functions of a connection; whoever has the
+locks or errors (file.py). Functions of a connection; whoever has the
 connection may call them.
 
     checkpoint  one row: what this file is

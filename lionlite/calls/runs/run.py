@@ -1,8 +1,8 @@
 """`run`: a function mapped over items, with an outcome for each of them.
 
 Holds: `run`, `last_run`, and what `retry_failed` does. Does not hold: the
-outcomes (result.py, outcome.py), who fills them (recorder.py), the input (feed.py), how
-a mapping call goes on (engine.py).
+outcomes (result.py, outcome.py), who fills them (recorder.py), the input
+(feed.py), how a mapping call goes on (calls/engine.py).
 Threads: each run has its own threads, so runs nest without deadlock.
 """
 
@@ -22,12 +22,12 @@ from lionlite.arguments import nearest, refuse_unknown
 from lionlite.calls.asked import innermost, name_of, options_from, refuse_misuse, whole
 from lionlite.calls.course import in_order
 from lionlite.calls.engine import Engine
-from lionlite.calls.feed import feed_of
 from lionlite.calls.keeping import keeping_from
-from lionlite.calls.outcome import Sheet
-from lionlite.calls.recorder import SheetRecorder
-from lionlite.calls.result import Run
-from lionlite.calls.rows import fields_of
+from lionlite.calls.runs.feed import feed_of
+from lionlite.calls.runs.outcome import Sheet
+from lionlite.calls.runs.recorder import SheetRecorder
+from lionlite.calls.runs.result import Run
+from lionlite.calls.runs.rows import fields_of
 from lionlite.calls.verdict import Tally, describe, items_failed
 from lionlite.exceptions import CallError, CheckpointError, ConfigError
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from typing import Never
 
     from lionlite.calls.asked import OnError, Workers
-    from lionlite.calls.feed import Feed
-    from lionlite.calls.journal import Durability
+    from lionlite.calls.journal.checkpoint import Durability
     from lionlite.calls.progress import Show
+    from lionlite.calls.runs.feed import Feed
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """One run per checkpoint file: who has it, and making it.
 
 Holds: `Claim`, a lock of the system on `<file>.lock`, and `make_file`. Does not
-hold: what is in the file (journal_file.py). A claim ends with its process,
+hold: what is in the file (file.py). A claim ends with its process,
 however that ends; a forked child neither holds nor breaks it.
 """
 

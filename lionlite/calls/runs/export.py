@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lionlite import jsontext
-from lionlite.calls.rows import fields_of, is_missing
+from lionlite.calls.runs.rows import fields_of, is_missing
 from lionlite.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from lionlite.calls.table import Columns
+    from lionlite.calls.runs.table import Columns
 
 FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """With these a spreadsheet takes a text for a formula (OWASP, CSV Injection)."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from lionlite.calls import shown
-from lionlite.calls.export import write_csv, write_jsonl
-from lionlite.calls.frames import pandas_frame, polars_frame
-from lionlite.calls.outcome import Outcome, total_cost, total_usage
-from lionlite.calls.table import columns_of, rows_of
+from lionlite.calls.runs import shown
+from lionlite.calls.runs.export import write_csv, write_jsonl
+from lionlite.calls.runs.frames import pandas_frame, polars_frame
+from lionlite.calls.runs.outcome import Outcome, total_cost, total_usage
+from lionlite.calls.runs.table import columns_of, rows_of
 from lionlite.exceptions import ConfigError
 from lionlite.records import Usage
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from lionlite.calls.frames import PandasFrame, PolarsFrame
-    from lionlite.calls.outcome import Sheet
-    from lionlite.calls.table import Columns
+    from lionlite.calls.runs.frames import PandasFrame, PolarsFrame
+    from lionlite.calls.runs.outcome import Sheet
+    from lionlite.calls.runs.table import Columns
 
     Again = Callable[[Sheet, dict[str, Any]], "Run"]
 

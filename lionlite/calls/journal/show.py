@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from lionlite import jsontext
-from lionlite.calls import journal_rows as rows
-from lionlite.calls.journal_open import connect_reading, failure
+from lionlite.calls.journal import rows
+from lionlite.calls.journal.opening import connect_reading, failure
 from lionlite.records import Usage
 
 if TYPE_CHECKING:

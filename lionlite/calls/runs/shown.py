@@ -12,13 +12,13 @@ from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING
 
-from lionlite.calls.outcome import cut, short, total_cost, total_usage
+from lionlite.calls.runs.outcome import cut, short, total_cost, total_usage
 from lionlite.calls.verdict import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lionlite.calls.outcome import Outcome, Sheet, Status
+    from lionlite.calls.runs.outcome import Outcome, Sheet, Status
 
 FIRST_ROWS = 5
 """How many items a repr and the HTML show."""

@@ -1,7 +1,7 @@
 """From a path to a connection on a checkpoint file that is known to be sound.
 
 Holds: `connect`, `connect_reading`, and how failures of the file are said.
-Does not hold: who may write it (journal_claim.py) or what becomes of the
+Does not hold: who may write it (claim.py) or what becomes of the
 connection. A file that is not ours, or is damaged, is left as it was found.
 
 Threads: safe anywhere; the connections may be used in any thread, one at a time.
@@ -16,8 +16,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from lionlite.calls import journal_rows as rows
-from lionlite.calls.journal_claim import make_file
+from lionlite.calls.journal import rows
+from lionlite.calls.journal.claim import make_file
 from lionlite.exceptions import CheckpointError
 
 PATIENCE_S: Final = 5.0

@@ -2,7 +2,7 @@
 
 Holds: `ItemJournal`, which answers the chats of an item from what an earlier
 run kept and keeps the new ones, and `Terms`, which all items of a run share.
-Does not hold: the file (journal_file.py), names (journal_keys.py).
+Does not hold: the file (file.py), names (keys.py).
 
 Threads: an item may chat in many threads at once.
 """
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from lionlite import jsontext
-from lionlite.calls import journal_rows as rows
 from lionlite.calls.item import ItemWork
-from lionlite.calls.journal_keys import Identity, digest
-from lionlite.calls.journal_values import NotKeepable
+from lionlite.calls.journal import rows
+from lionlite.calls.journal.keys import Identity, digest
+from lionlite.calls.journal.values import NotKeepable
 from lionlite.calls.verdict import describe, is_fatal
 from lionlite.exceptions import CheckpointError
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from lionlite.calls.journal_file import JournalFile
-    from lionlite.calls.journal_values import Values
+    from lionlite.calls.journal.file import JournalFile
+    from lionlite.calls.journal.values import Values
 
 
 @attrs.frozen

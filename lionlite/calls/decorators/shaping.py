@@ -2,7 +2,7 @@
 
 Holds: `ShapingDecorator`, from which `CallDecorator` inherits: map, filter,
 reduce, compose, pre_post_process. Does not hold: those that say when and how
-often a function runs (decorators.py), nor threads: everything here runs in the
+often a function runs (cd.py), nor threads: everything here runs in the
 calling thread.
 
 Where a meaning differs from LionAGI's (0.0.300):

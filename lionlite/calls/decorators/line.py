@@ -1,7 +1,7 @@
 """Standing in line: so many at the same time, first come first served.
 
 Holds: `Line`, and `Pace`, which lets one through every so many seconds. Does
-not hold: who stands there and why (decorators.py, memo.py). Safe to share
+not hold: who stands there and why (cd.py, memo.py). Safe to share
 between threads; a forked child finds both free.
 """
 

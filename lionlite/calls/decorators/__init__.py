@@ -1,0 +1,1 @@
+"""`cd`: functions that are retried, bounded, cached, throttled or composed."""

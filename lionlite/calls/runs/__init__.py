@@ -1,0 +1,1 @@
+"""A mapping call with an outcome for each item, and its tables."""
