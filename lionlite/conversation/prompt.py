@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lionlite import jsontext
 from lionlite.arguments import nearest
-from lionlite.calls.rows import fields_of, is_missing
+from lionlite.calls.runs.rows import fields_of, is_missing
 from lionlite.conversation.branch import checked_llmconfig, checked_service
 from lionlite.conversation.messages import system_message
 from lionlite.conversation.session import Session
