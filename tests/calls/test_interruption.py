@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -107,22 +108,22 @@ def test_a_second_ctrl_c_ends_the_grace():
         all_run.wait()
         sleep(600, phase="turn")
 
-    def heard(*args):
-        say("heard")
-        signal.default_int_handler(*args)
-
-    signal.signal(signal.SIGINT, heard)
     try:
         lcall(range(4), func, max_workers=4, grace=600)
     except Interrupted as error:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         say(error.results)
     """)
     assert child.line() == "ready"
     child.process.send_signal(signal.SIGINT)
-    assert child.line() == "heard"
-    child.process.send_signal(signal.SIGINT)
+    # On a busy machine the second may come before the first was raised, and be one with it.
+    for _ in range(WAIT_S):
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(1)
+            break
+        child.process.send_signal(signal.SIGINT)
 
-    assert child.end() == ["heard", "[None, None, None, None]"]
+    assert child.end() == ["[None, None, None, None]"]
 
 
 @pytest.mark.parametrize("call", ["lcall", "list(icall"])
