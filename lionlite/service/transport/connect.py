@@ -132,7 +132,12 @@ def _set_options(sock: socket.socket) -> None:
 
 @contextlib.contextmanager
 def as_failure(origin: Origin) -> Iterator[None]:
-    """Turn what sockets raise into our errors."""
+    """Turn what sockets raise into our errors.
+
+    Raises:
+        ConnectionFailed: Where they raise OSError.
+        LionError: Where the scope was the reason.
+    """
     try:
         yield
     except ssl.SSLCertVerificationError as exc:

@@ -126,10 +126,22 @@ class Connections:
     def take(self) -> Connection:
         """Return a connection for the caller alone, who must give it back.
 
+        It is the last one given back that the server has not closed, or a new one.
+
         Raises:
             LionError: As `connect`.
         """
-        return self._idle_one() or Connection(self._dial())
+        if self._pid != os.getpid():  # pragma: no cover - only in forked children
+            self._start_anew()
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if not connection.is_stale(MAX_IDLE_S):
+                return connection
+            connection.close()
+        return Connection(self._dial())
 
     def give_back(self, connection: Connection) -> None:
         """Keep *connection* if it may be used again, else close it; it is not the caller's now.
@@ -145,19 +157,6 @@ class Connections:
             self._reap()
         if self._is_closed:
             _close_all(idle)
-
-    def _idle_one(self) -> Connection | None:
-        """Return an idle connection that the server has not closed, or None."""
-        if self._pid != os.getpid():  # pragma: no cover - only in forked children
-            self._start_anew()
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return None
-            if not connection.is_idle_for(MAX_IDLE_S) and not connection.is_stale():
-                return connection
-            connection.close()
 
     def _reap(self) -> None:
         """Close the longest idle ones if they are too old or too many; two a call keep up."""

@@ -9,7 +9,6 @@ Source: RFC 9110, section 8.4.1.
 from __future__ import annotations
 
 import zlib
-from typing import Protocol
 
 from lionlite.exceptions import ResponseError, ResponseTooLarge
 
@@ -19,24 +18,8 @@ SLICE_BYTES = 64 * 1024
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-class Decoder(Protocol):
-    """What undoes the coding of one body."""
-
-    max_bytes: int
-    """Cap on what comes out in all; may be changed on the way."""
-
-    def put(self, piece: bytes) -> None:
-        """Take the next piece of the body, once `take` has returned b""."""
-
-    def take(self) -> bytes:
-        """Return what is decoded and not taken yet; b"" when more must be put."""
-
-    def finish(self) -> None:
-        """Take note that the body ended here."""
-
-
-def decoder_for(coding: str, *, max_bytes: int) -> Decoder:
-    """Return what undoes *coding*.
+def decoder_for(coding: str, *, max_bytes: int) -> Decoder | None:
+    """Return what undoes *coding*, None if there is nothing to undo.
 
     Args:
         coding: Of the content-encoding header, "" if there is none.
@@ -47,9 +30,9 @@ def decoder_for(coding: str, *, max_bytes: int) -> Decoder:
     """
     name = coding.lower()
     if name in {"", "identity"}:
-        return _Identity(max_bytes)
+        return None
     if name == "gzip":
-        return _Gzip(max_bytes)
+        return Decoder(max_bytes)
     msg = f"The reply is encoded as {name!r:.40}, which was not asked for."
     raise ResponseError(msg)
 
@@ -64,6 +47,8 @@ def decoded(body: bytes, coding: str, *, max_bytes: int) -> bytes:
     if not body:
         return body
     decoder = decoder_for(coding, max_bytes=max_bytes)
+    if decoder is None:
+        return body
     decoder.put(body)
     pieces = list(iter(decoder.take, b""))
     decoder.finish()
@@ -76,30 +61,12 @@ def too_large(max_bytes: int) -> ResponseTooLarge:
     return ResponseTooLarge(msg)
 
 
-class _Identity:
-    """Passes the body on, and counts it."""
+class Decoder:
+    """Unpacks the first member of a gzip; what follows it is not looked at.
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self._count = 0
-        self._piece = b""
-
-    def put(self, piece: bytes) -> None:
-        self._count += len(piece)
-        if self._count > self.max_bytes:
-            raise too_large(self.max_bytes)
-        self._piece = piece
-
-    def take(self) -> bytes:
-        piece, self._piece = self._piece, b""
-        return piece
-
-    def finish(self) -> None:
-        """Any end is a good end."""
-
-
-class _Gzip:
-    """Unpacks the first member; what follows it is not looked at."""
+    Args:
+        max_bytes: Cap on what comes out in all; may be changed on the way.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -109,10 +76,17 @@ class _Gzip:
         self._has_begun = False
 
     def put(self, piece: bytes) -> None:
+        """Take the next piece of the body, once `take` has returned b""."""
         self._packed += piece
         self._has_begun = self._has_begun or bool(piece)
 
     def take(self) -> bytes:
+        """Return what is unpacked and not taken yet; b"" when more must be put.
+
+        Raises:
+            ResponseError: It is no gzip.
+            ResponseTooLarge: It unpacks past the cap.
+        """
         if self._inflater.eof:
             self._packed = b""
             return b""
@@ -132,6 +106,11 @@ class _Gzip:
         return plain
 
     def finish(self) -> None:
+        """Take note that the body ended here.
+
+        Raises:
+            ResponseError: Inside of the gzip.
+        """
         # A body of no bytes at all was never packed.
         if self._has_begun and not self._inflater.eof:
             msg = "The reply's gzip ends too early."

@@ -17,7 +17,6 @@ from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply, ReplyPars
 from lionlite.service.transport.streamed import MAX_STREAM_BYTES, too_quiet
 
 if TYPE_CHECKING:
-
     from lionlite.exceptions import ConnectionFailed
     from lionlite.service.transport.link import Carrier
 
@@ -59,9 +58,9 @@ class Connection:
         """Whether the last reply ended more than *seconds* ago."""
         return time.monotonic() - self._idle_since_s > seconds
 
-    def is_stale(self) -> bool:
-        """Whether the server closed it, or said something unasked, while idle."""
-        return self._link.has_news()
+    def is_stale(self, max_idle_s: float) -> bool:
+        """Whether it idled too long, or the server closed it or said something unasked."""
+        return time.monotonic() - self._idle_since_s > max_idle_s or self._link.has_news()
 
     def exchange(self, request: memoryview, milestones: Milestones) -> RawReply:
         """Send *request* and return the reply.
@@ -223,8 +222,9 @@ class Patience:
             Cancelled: A scope was cancelled.
         """
         opened, here = self._opened, scope.current()
+        if here is not opened:
+            here.check("read")
         opened.check("read")
-        here.check("read")
         ends_at_s = min(opened.ends_at_s, here.ends_at_s, time.monotonic() + self._idle_s)
         cut = link.cut
         also = NOTHING if here.token is opened.token else cut.on_cancel(here.token)

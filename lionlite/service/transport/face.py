@@ -173,10 +173,8 @@ def _body_of(request: httpx.Request) -> bytes:
 
 def _response(request: httpx.Request, pool: Connections, connection: Connection) -> httpx.Response:
     parser = connection.parser
-    first, *lines = parser.head.split("\r\n")
-    triples = [line.partition(":") for line in lines]
-    fields = [(name.encode("latin-1"), _value(value)) for name, _, value in triples]
-    version, _, rest = first.partition(" ")
+    pairs = parser.headers.pairs()
+    version, _, rest = parser.head.partition("\r\n")[0].partition(" ")
     reason = rest.partition(" ")[2]
     stream: httpx.SyncByteStream
     if request.method == "HEAD":
@@ -189,17 +187,13 @@ def _response(request: httpx.Request, pool: Connections, connection: Connection)
         stream = _Body(request, reply)
     return httpx.Response(
         parser.status,
-        headers=fields,
+        headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs],
         stream=stream,
         extensions={
             "http_version": version.encode("ascii"),
             "reason_phrase": reason.encode("latin-1"),
         },
     )
-
-
-def _value(text: str) -> bytes:
-    return text.strip(" \t").encode("latin-1")
 
 
 def _within(seconds: float | None) -> AbstractContextManager[object]:

@@ -18,6 +18,7 @@ import httptools
 
 from lionlite.exceptions import ConnectionFailed, ResponseError, ResponseTooLarge
 from lionlite.service.transport.decode import decoded, too_large
+from lionlite.service.transport.headers import Headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,8 @@ class ReplyParser:
     """Reads replies, one after the other; the `on_*` attributes are called by httptools.
 
     llhttp judges every byte. The headers are then cut out of the head that it
-    accepted: a call back into Python for each costs more than all the rest.
+    accepted, when somebody asks (headers.py): a call back into Python for each
+    would cost more than all the rest.
 
     Args:
         max_body_bytes: Cap on a body, before and after decompression.
@@ -71,7 +73,7 @@ class ReplyParser:
     """
 
     status: int
-    headers: dict[str, str]
+    headers: Headers
     head: str
 
     def __init__(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
@@ -87,6 +89,8 @@ class ReplyParser:
         """Get ready for the next reply; the last one was read to its end and keeps alive."""
         self._max_body_bytes = max_body_bytes
         self._head = b""
+        # What was fed since the last byte of the body, and that byte's own feed: trailers.
+        self._tail = b""
         self._head_bytes = self._body_bytes = self._framing_bytes = self._bare_bytes = 0
         self._interims = 0
         self._first_tick = next(self._ticks)
@@ -130,13 +134,10 @@ class ReplyParser:
         if not is_body:
             self._read_heads(problem)
         pieces = self._pieces
+        if is_body:
+            self._tail = data if pieces else self._tail + data
         if self.is_head_done and len(self._ends) > self._interims:
-            self.is_done = True
-            may_keep, count = self._ends[self._interims]
-            # What follows in the same bytes answers nothing we sent.
-            begun = next(self._ticks) - self._first_tick - 1
-            self.keeps_alive = may_keep and problem is None and begun == self._interims + 1
-            del pieces[count:]
+            self._finish(pieces, problem)
         elif problem is not None:
             raise _invalid(problem)
         count = self._keep(pieces) if pieces else 0
@@ -168,8 +169,9 @@ class ReplyParser:
             ResponseError: The body's encoding is broken or one we did not ask for.
             ResponseTooLarge: The body decompresses past its cap.
         """
-        body, coding = self.take_body(), self.headers.get("content-encoding")
-        if coding is not None:
+        body = self.take_body()
+        if self._is_coded:
+            coding = self.headers["content-encoding"]
             body = decoded(body, coding, max_bytes=self._max_body_bytes)
         return RawReply(self.status, self.headers, body)
 
@@ -196,28 +198,45 @@ class ReplyParser:
                 raise _invalid(_BLANK)
             if end < 0:
                 return
-            self.head = head[:end].decode("latin-1")
-            status, headers = _read_head(self.head)
+            text = head[:end].decode("latin-1")
+            status = _status_of(text)
             if status >= 200:  # noqa: PLR2004 - no interim reply
-                self._note_head(status, headers)
+                self._note_head(status, text)
+                self._tail = head[end + 4 :]
                 return
-            if status == 101 or not _FRAMING.isdisjoint(headers):  # noqa: PLR2004
+            if status == 101 or _FRAMING.search(head, 0, end):  # noqa: PLR2004
                 raise _invalid(_UPGRADE)
             self._interims += 1
             self._head = head[end + 4 :]
 
-    def _note_head(self, status: int, headers: dict[str, str]) -> None:
+    def _note_head(self, status: int, head: str) -> None:
         self.is_head_done = True
         self.status = status
-        self.headers = headers
+        self.head = head
+        self.headers = Headers(head)
         self._head = b""
-        coding = headers.get("transfer-encoding")
-        if coding is not None:
+        names = head.lower()
+        self._is_coded = "\r\ncontent-encoding:" in names
+        self._is_chunked = "\r\ntransfer-encoding:" in names
+        if self._is_chunked:
+            coding = self.headers["transfer-encoding"]
             if coding.lower() != "chunked":
                 problem = f"transfer-encoding {coding!r:.40}"
                 raise _invalid(problem)
-        elif "content-length" not in headers:
+        elif "\r\ncontent-length:" not in names:
             self._is_close_delimited = status not in _NO_BODY
+
+    def _finish(self, pieces: list[bytes], problem: str | None) -> None:
+        """Note the end of the reply; what follows in the same bytes answers nothing we sent."""
+        self.is_done = True
+        may_keep, count = self._ends[self._interims]
+        begun = next(self._ticks) - self._first_tick - 1
+        self.keeps_alive = may_keep and problem is None and begun == self._interims + 1
+        del pieces[count:]
+        has_trailers = self._is_chunked and not self._tail.endswith(_NO_TRAILERS)
+        # The end of the body is searched as well: where it ends is not told.
+        if has_trailers and _FRAMING.search(self._tail):
+            raise _invalid(_TRAILER)
 
     def _keep(self, pieces: list[bytes]) -> int:
         """Move the pieces of the body to the rest of it; return their bytes."""
@@ -245,9 +264,10 @@ class ReplyParser:
 
 
 _FIRST = ord("H")
-_FRAMING = frozenset({"content-length", "transfer-encoding"})
-_STATUS_LINE = re.compile(r"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
-_REASON = "its first line holds a control character"
+_FIRST_LINE = re.compile(r"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?(?:\r\n|\Z)")
+_NO_TRAILERS = b"\r\n0\r\n\r\n"
+_FRAMING = re.compile(rb"\r\n(?:content-length|transfer-encoding):", re.IGNORECASE)
+_TRAILER = "its trailers say how long it is"
 _BLANK = "it begins with a blank line"
 _UPGRADE = "it wants to change the protocol"
 
@@ -257,31 +277,15 @@ def _invalid(problem: str) -> ResponseError:
     return ResponseError(msg)
 
 
-def _read_head(head: str) -> tuple[int, dict[str, str]]:
-    """Return status and headers of a head that llhttp accepted."""
-    status, version = int(head[9:12]), head[5:8]
-    if not 100 <= status < 600 or version not in {"1.0", "1.1"}:  # noqa: PLR2004
-        problem = f"status {status} of HTTP/{version}"
+def _status_of(head: str) -> int:
+    """Return the status in a head that llhttp accepted."""
+    if not _FIRST_LINE.match(head):
+        problem = f"status {head[9:12]} of {head[:8]}"
+        if re.match(r"HTTP/1\.[01] [1-5]", head):
+            # llhttp lets them pass.
+            problem = "its first line holds a control character"
         raise _invalid(problem)
-    lines = head.split("\r\n")
-    if not _STATUS_LINE.fullmatch(lines[0]):
-        # llhttp lets control characters pass.
-        raise _invalid(_REASON)
-    if len(lines) > MAX_HEADERS + 1:
+    if head.count("\r\n") > MAX_HEADERS:
         problem = f"it has more than {MAX_HEADERS} headers"
         raise _invalid(problem)
-    headers: dict[str, str] = {}
-    del lines[0]
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.lower()] = value.strip(" \t")
-    return status, headers if len(headers) == len(lines) else _joined(lines)
-
-
-def _joined(lines: list[str]) -> dict[str, str]:
-    """Return the headers of *lines*; values of equal names joined with ", "."""
-    found: dict[str, list[str]] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        found.setdefault(name.lower(), []).append(value.strip(" \t"))
-    return {name: ", ".join(values) for name, values in found.items()}
+    return int(head[9:12])

@@ -11,11 +11,13 @@ import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from lionlite.exceptions import ConnectionFailed, DeadlineExceeded
-from lionlite.service.transport.decode import decoder_for
+from lionlite.service.transport.decode import decoder_for, too_large
 from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from lionlite.service.transport.decode import Decoder
 
 MAX_STREAM_BYTES = 512 * 1024 * 1024
 """128,000 tokens with 20 log probabilities each, at some 3 kB a token."""
@@ -79,6 +81,8 @@ class OpenReply:
         self._source = source
         coding = headers.get("content-encoding", "") if is_decoded else ""
         self._decoder = decoder_for(coding, max_bytes=MAX_STREAM_BYTES)
+        # Of a body without coding; a decoder counts for itself.
+        self._max_bytes, self._count = MAX_STREAM_BYTES, 0
         self._has_ended = False
         self._finalizer = weakref.finalize(self, source.abandon)
         self._finalizer.atexit = False
@@ -106,7 +110,9 @@ class OpenReply:
             LionError: As `chunks`; ResponseTooLarge already past the cap of
                 replies that are not streamed.
         """
-        self._decoder.max_bytes = MAX_BODY_BYTES
+        self._max_bytes = MAX_BODY_BYTES
+        if self._decoder is not None:
+            self._decoder.max_bytes = MAX_BODY_BYTES
         return RawReply(self.status, self.headers, b"".join(self.chunks()))
 
     def close(self) -> None:
@@ -126,7 +132,7 @@ class OpenReply:
             msg = "The reply was closed before its end."
             raise ConnectionFailed(msg, retryable=False)
         try:
-            piece = self._decoded()
+            piece = self._plain() if self._decoder is None else self._decoded(self._decoder)
         except BaseException:
             self.close()
             raise
@@ -135,17 +141,22 @@ class OpenReply:
             self.close()
         return piece
 
-    def _decoded(self) -> bytes | None:
-        decoder = self._decoder
-        while True:
-            piece = decoder.take()
-            if piece:
-                return piece
+    def _plain(self) -> bytes | None:
+        piece = self._source.more()
+        if piece is not None:
+            self._count += len(piece)
+            if self._count > self._max_bytes:
+                raise too_large(self._max_bytes)
+        return piece
+
+    def _decoded(self, decoder: Decoder) -> bytes | None:
+        while not (piece := decoder.take()):
             raw = self._source.more()
             if raw is None:
                 decoder.finish()
                 return None
             decoder.put(raw)
+        return piece
 
 
 def too_quiet(idle_s: float) -> DeadlineExceeded:
