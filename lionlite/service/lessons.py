@@ -16,6 +16,7 @@ from lionlite.limits.headers import ServerView, rate_limit_view
 from lionlite.limits.rates import PER_MODEL, Rate
 from lionlite.locks import ProcessLock
 from lionlite.service.refunds import RefundWatch, Sighting
+from lionlite.service.transport.headers import Headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -209,6 +210,8 @@ class Lessons:
 
 
 def _tells_limits(headers: Mapping[str, str]) -> bool:
+    if isinstance(headers, Headers):
+        return headers.mention("ratelimit")
     for name in headers:  # noqa: SIM110 - any() of a generator costs three times as much
         if "ratelimit" in name:
             return True

@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
+from lionlite.exceptions import ResponseError
 from lionlite.service.transport.connect import connect
 from lionlite.service.transport.exchange import Connection
 from lionlite.service.transport.streamed import OpenReply
@@ -92,6 +93,10 @@ class Connections:
         connection = self.take()
         try:
             return connection.exchange(request, milestones)
+        except ResponseError as error:
+            # The frames below hold what was received, which may echo the key.
+            error.__traceback__ = None
+            raise
         finally:
             self.give_back(connection)
 
@@ -114,8 +119,10 @@ class Connections:
             connection.begin(request, milestones, idle_s=idle_s)
             parser = connection.parser
             return OpenReply(parser.status, parser.headers, Rest(self, connection))
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, ResponseError):
+                error.__traceback__ = None
             raise
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from lionlite import scope
 from lionlite.service.transport.link import NOTHING, Link, broken, is_overdue
 from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply, ReplyParser
+from lionlite.service.transport.plain import link_over
 from lionlite.service.transport.streamed import MAX_STREAM_BYTES, too_quiet
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Connection:
     """
 
     def __init__(self, sock: Carrier, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        self._link = Link(sock)
+        self._link = link_over(sock)
         self.parser = ReplyParser()
         self._max_body_bytes = max_body_bytes
         self._patience = Patience(scope.Scope(), None)

@@ -8,6 +8,7 @@ twice does no harm.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping
+from typing import Any
 
 
 class Headers(Mapping[str, str]):
@@ -20,11 +21,30 @@ class Headers(Mapping[str, str]):
         head: First line and headers, as they came, joined by CRLF.
     """
 
-    __slots__ = ("_found", "_head")
+    __slots__ = ("_found", "_head", "_lower")
 
     def __init__(self, head: str) -> None:
         self._head = head
         self._found: dict[str, str] | None = None
+        # As long as the head itself, so that what is found here stands there.
+        self._lower = head.lower()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of *name*, a lower-case name; looks for no other."""
+        if self._found is None:
+            lower, key = self._lower, f"\r\n{name}:"
+            start = lower.find(key)
+            if start < 0:
+                return default
+            start += len(key)
+            if lower.find(key, start) < 0:
+                end = lower.find("\r\n", start)
+                return self._head[start : end if end >= 0 else None].strip(" \t")
+        return self._all().get(name, default)
+
+    def mention(self, word: str) -> bool:
+        """Whether *word*, in lower case, stands in any of them, so that a look is worth it."""
+        return word in self._lower
 
     def __getitem__(self, name: str) -> str:
         return self._all()[name]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from lionlite.exceptions import ConnectionFailed, DeadlineExceeded
+from lionlite.exceptions import ConnectionFailed, DeadlineExceeded, ResponseError
 from lionlite.service.transport.decode import decoder_for, too_large
 from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply
 
@@ -133,8 +133,11 @@ class OpenReply:
             raise ConnectionFailed(msg, retryable=False)
         try:
             piece = self._plain() if self._decoder is None else self._decoded(self._decoder)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, ResponseError):
+                # The frames below hold what was received, which may echo the key.
+                error.__traceback__ = None
             raise
         if piece is None:
             self._has_ended = True
