@@ -7,7 +7,6 @@ threads.
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections import deque
 from typing import TYPE_CHECKING
@@ -61,29 +60,37 @@ class Experience:
             return
         factor = min(usage.input_tokens / counted_input, MAX_FACTOR)
         with self._lock.inner:
-            self.input_factor = self._factors.add(factor)
-            high = self._outputs.add(usage.output_tokens / answers)
-            if len(self._outputs) >= MIN_CALLS:
-                self.output_tokens = max(1, math.ceil(high))
+            if self._factors.changed_by(factor):
+                self.input_factor = self._factors.high
+            is_changed = self._outputs.changed_by(usage.output_tokens / answers)
+            if is_changed and len(self._outputs.last) >= MIN_CALLS:
+                self.output_tokens = max(1, math.ceil(self._outputs.high))
 
 
 class _Seen:
-    """The last values, kept in order too: sorting them at each call would cost 10 us."""
+    """The last values, and what `QUANTILE` of them do not exceed.
 
-    __slots__ = ("_last", "_ordered")
+    Attributes:
+        last: The values, the oldest first.
+        high: That value, 0.0 at first.
+    """
+
+    __slots__ = ("high", "last")
 
     def __init__(self) -> None:
-        self._last: deque[float] = deque()
-        self._ordered: list[float] = []
+        self.last: deque[float] = deque(maxlen=REMEMBERED_CALLS)
+        self.high = 0.0
 
-    def __len__(self) -> int:
-        return len(self._last)
-
-    def add(self, value: float) -> float:
-        """Add *value*; return what `QUANTILE` of the last values do not exceed."""
-        last, ordered = self._last, self._ordered
+    def changed_by(self, value: float) -> bool:
+        """Add *value*; return whether `high` may have changed, which sorts them all."""
+        last, high = self.last, self.high
         if len(last) == REMEMBERED_CALLS:
-            del ordered[bisect.bisect_left(ordered, last.popleft())]
+            leaves = last[0]
+            if value == leaves or (value <= high and leaves < high):
+                # As many are below `high` as before.
+                last.append(value)
+                return False
         last.append(value)
-        bisect.insort(ordered, value)
-        return ordered[math.ceil(QUANTILE * len(ordered)) - 1]
+        ordered = sorted(last)
+        self.high = ordered[math.ceil(QUANTILE * len(ordered)) - 1]
+        return True

@@ -10,7 +10,7 @@ Source: OpenAI's OpenAPI description; recorded replies of ten providers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
@@ -103,24 +103,34 @@ def reply_in(
     if not isinstance(message, dict):
         msg = "the choice has no message"
         raise NoAnswerError(msg)
+    # Each call asks no more than it must: this is in the way of every reply.
     get = message.get
-    usage = usage_in(said)
+    content, refusal = get("content"), get("refusal")
+    usage = said.get("usage") or usage_in(said)
     # By position, in the order of the attributes: keywords cost more.
     return Reply(
-        text_of(get("content")),
+        content if type(content) is str else text_of(content),
         _word(body.get("model")) or "",
         _word(choice.get("finish_reason")),
         read_usage(usage),
-        read_cost(usage),
-        _tool_calls_of(message),
-        _word(get("refusal")),
-        _word(get("reasoning_content")) or _word(get("reasoning")),
+        read_cost(usage) if type(usage) is dict and "cost" in usage else None,
+        () if _CALLS.isdisjoint(message) else _tool_calls_of(message),
+        refusal if refusal is None else _word(refusal),
+        None if _THOUGHTS.isdisjoint(message) else _reasoning_of(message),
         request_id,
         attempts,
         waited_s,
         elapsed_s,
         body,
     )
+
+
+_CALLS: Final = frozenset({"tool_calls", "function_call"})
+_THOUGHTS: Final = frozenset({"reasoning_content", "reasoning"})
+
+
+def _reasoning_of(message: dict[str, Any]) -> str | None:
+    return _word(message.get("reasoning_content")) or _word(message.get("reasoning"))
 
 
 def _first_choice(body: dict[str, Any]) -> dict[str, Any]:

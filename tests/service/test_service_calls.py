@@ -313,7 +313,7 @@ def test_a_stale_connection_costs_no_attempt():
     with FakeProvider() as provider, provider.service(max_retries=0) as service:
         first = service.send(MESSAGES)
         [idle] = service._delivery.connections._idle
-        idle._link._sock.shutdown(socket.SHUT_RD)
+        idle._link._sock.shutdown(socket.SHUT_RDWR)
 
         second = service.send(MESSAGES)
 

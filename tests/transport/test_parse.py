@@ -317,7 +317,8 @@ def test_one_parser_reads_one_reply_after_the_other():
 
 
 def test_headers_are_a_mapping_that_shows_nothing():
-    headers = Headers("HTTP/1.1 200 OK\r\nX-Key: sk-CANARY\r\nx-key:2")
+    head = "HTTP/1.1 200 OK\r\nX-Key: sk-CANARY\r\nx-key:2"
+    headers = Headers(head, head.lower())
 
     assert dict(headers) == headers == {"x-key": "sk-CANARY, 2"}
     assert (len(headers), headers.get("other"), "x-key" in headers) == (1, None, True)

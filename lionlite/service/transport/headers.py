@@ -19,15 +19,16 @@ class Headers(Mapping[str, str]):
 
     Args:
         head: First line and headers, as they came, joined by CRLF.
+        lower: The same in lower case.
     """
 
     __slots__ = ("_found", "_head", "_lower")
 
-    def __init__(self, head: str) -> None:
+    def __init__(self, head: str, lower: str) -> None:
         self._head = head
         self._found: dict[str, str] | None = None
         # As long as the head itself, so that what is found here stands there.
-        self._lower = head.lower()
+        self._lower = lower
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of *name*, a lower-case name; looks for no other."""

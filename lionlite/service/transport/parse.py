@@ -213,9 +213,9 @@ class ReplyParser:
         self.is_head_done = True
         self.status = status
         self.head = head
-        self.headers = Headers(head)
-        self._head = b""
         names = head.lower()
+        self.headers = Headers(head, names)
+        self._head = b""
         self._is_coded = "\r\ncontent-encoding:" in names
         self._is_chunked = "\r\ntransfer-encoding:" in names
         if self._is_chunked:
