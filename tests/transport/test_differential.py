@@ -240,6 +240,7 @@ def test_replies_read_as_with_httpx_or_are_refused_for_a_named_reason(pieces, is
 
 @needs_packets
 @pytest.mark.proof
+@pytest.mark.timeout(3600)
 @settings(FAST, max_examples=20_000)
 @given(WIRES, st.booleans())
 def test_many_replies_read_as_with_httpx(pieces, is_streamed):

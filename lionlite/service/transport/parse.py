@@ -89,8 +89,9 @@ class ReplyParser:
         """Get ready for the next reply; the last one was read to its end and keeps alive."""
         self._max_body_bytes = max_body_bytes
         self._head = b""
-        # What was fed since the last byte of the body, and that byte's own feed: trailers.
+        # What was fed since the last piece of the body: there trailers may stand.
         self._tail = b""
+        self._is_chunked = False
         self._head_bytes = self._body_bytes = self._framing_bytes = self._bare_bytes = 0
         self._interims = 0
         self._first_tick = next(self._ticks)
@@ -134,8 +135,8 @@ class ReplyParser:
         if not is_body:
             self._read_heads(problem)
         pieces = self._pieces
-        if is_body:
-            self._tail = data if pieces else self._tail + data
+        if self._is_chunked:
+            self._note_tail(pieces, data if is_body else None)
         if self.is_head_done and len(self._ends) > self._interims:
             self._finish(pieces, problem)
         elif problem is not None:
@@ -226,6 +227,21 @@ class ReplyParser:
         elif "\r\ncontent-length:" not in names:
             self._is_close_delimited = status not in _NO_BODY
 
+    def _note_tail(self, pieces: list[bytes], data: bytes | None) -> None:
+        """Keep what came after the last piece of the body: there trailers may stand.
+
+        Args:
+            pieces: Those that *data* brought.
+            data: What was fed, None if it began with the head.
+        """
+        is_done = len(self._ends) > self._interims
+        count = self._ends[self._interims][1] if is_done else len(pieces)
+        if data is not None:
+            self._tail = data if count else self._tail + data
+        if count:
+            # The first place where it may stand: rather too much than too little.
+            _, _, self._tail = self._tail.partition(pieces[count - 1])
+
     def _finish(self, pieces: list[bytes], problem: str | None) -> None:
         """Note the end of the reply; what follows in the same bytes answers nothing we sent."""
         self.is_done = True
@@ -234,7 +250,6 @@ class ReplyParser:
         self.keeps_alive = may_keep and problem is None and begun == self._interims + 1
         del pieces[count:]
         has_trailers = self._is_chunked and not self._tail.endswith(_NO_TRAILERS)
-        # The end of the body is searched as well: where it ends is not told.
         if has_trailers and _FRAMING.search(self._tail):
             raise _invalid(_TRAILER)
 
