@@ -102,8 +102,9 @@ class CancelToken:
             above += [token for token in line if token not in above]
         self._above: tuple[CancelToken, ...] = tuple(above)
         self._is_cancelled = False
-        # Guards _is_cancelled and _wakers. Wakers run under it: they must not
-        # block, and once `woken_by` has left, its waker will never run again.
+        # Held while a cancel runs the wakers, which must not block. Adding and
+        # dropping one, at every wait of every thread, does without: each is one
+        # step of the interpreter, and only then looks whether a cancel came.
         self._lock = threading.Lock()
         self._wakers: dict[int, Callable[[], None]] = {}
         _tokens.add(self)
@@ -127,26 +128,29 @@ class CancelToken:
             if self._is_cancelled:
                 return
             self._is_cancelled = True
-            for waker in self._wakers.values():
+            for waker in self._wakers.copy().values():
                 waker()
 
     def woken_by(self, waker: Callable[[], None]) -> AbstractContextManager[None]:
         """Have *waker* called, inside the `with`, when the token or one above is cancelled.
 
         If it is cancelled already, *waker* is called at once. *waker* runs in
-        the cancelling thread, must not block and must not raise.
+        the cancelling thread, must not block and must not raise; it may be
+        called twice, but never once the `with` has been left.
         """
         return _Woken((self, *self._above), waker)
 
     def _add(self, key: int, waker: Callable[[], None]) -> None:
-        with self._lock:
-            self._wakers[key] = waker
-            if self._is_cancelled:
-                waker()
+        self._wakers[key] = waker
+        if self._is_cancelled:
+            waker()
 
     def _drop(self, key: int) -> None:
-        with self._lock:
-            self._wakers.pop(key, None)
+        self._wakers.pop(key, None)
+        if self._is_cancelled:
+            # A cancel under way may have seen the waker: let it finish.
+            with self._lock:
+                return
 
     def _renew_after_fork(self) -> None:  # pragma: no cover - only in forked children
         # The threads that held the lock or waited do not exist in the child.
