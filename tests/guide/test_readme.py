@@ -41,7 +41,7 @@ def test_the_examples_run_from_top_to_bottom(provider, tmp_path, monkeypatch):
         for block in BLOCKS:
             exec(compile(block, "README.md", "exec"), names)
 
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 11
     assert names["outs"] == [(str(3 * i), str(6 * i if i else 2)) for i in range(20)]
     assert "A large cat. stop 1 0.0" in said.getvalue()
     assert "[10.0, None, 5.0] {1: ZeroDivisionError" in said.getvalue()
