@@ -236,11 +236,13 @@ class ReplyParser:
         """
         is_done = len(self._ends) > self._interims
         count = self._ends[self._interims][1] if is_done else len(pieces)
+        # llhttp hands out empty pieces too.
+        last = next((piece for piece in reversed(pieces[:count]) if piece), b"")
         if data is not None:
-            self._tail = data if count else self._tail + data
-        if count:
+            self._tail = data if last else self._tail + data
+        if last:
             # The first place where it may stand: rather too much than too little.
-            _, _, self._tail = self._tail.partition(pieces[count - 1])
+            _, _, self._tail = self._tail.partition(last)
 
     def _finish(self, pieces: list[bytes], problem: str | None) -> None:
         """Note the end of the reply; what follows in the same bytes answers nothing we sent."""
