@@ -109,7 +109,8 @@ def hammer(once, rounds):
     "rounds",
     [
         150,
-        pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
+        pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
+        pytest.param(3000, marks=[pytest.mark.proof, pytest.mark.timeout(300)]),
         pytest.param(40_000, marks=[pytest.mark.proof, pytest.mark.timeout(3600)]),
     ],
 )

@@ -77,7 +77,11 @@ def hammer(kind, rounds):
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 @pytest.mark.parametrize(
     "rounds",
-    [50, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(300)])],
+    [
+        50,
+        pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
+        pytest.param(1000, marks=[pytest.mark.proof, pytest.mark.timeout(300)]),
+    ],
 )
 @pytest.mark.parametrize("kind", ["range", "iterator"])
 def test_ctrl_c_at_any_instant_leaves_a_run_that_can_go_on(kind, rounds):
