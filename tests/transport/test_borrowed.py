@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import re
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -123,13 +125,17 @@ def test_a_client_and_a_proxy_exclude_each_other():
 )
 def test_what_fails_in_the_client_is_an_error_of_ours(web, serve, error, problem):
     with RawServer(serve) as server, web.Client() as client:
-        with pytest.raises(error, match=problem) as caught:
-            exchange(way(server, client), WITH_KEY)
+        # In a thread of its own: in the main one a test that raises out of a tracer may
+        # have left an error behind (CPython 3.11), which would be the context of ours.
+        with ThreadPoolExecutor(1) as pool:
+            raised = pool.submit(exchange, way(server, client), WITH_KEY).exception(30)
 
-    assert caught.value.retryable
-    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert type(raised) is error
+    assert re.search(problem, str(raised))
+    assert raised.retryable
+    frames = traceback.TracebackException.from_exception(raised, capture_locals=True)
     assert KEY not in "".join(frames.format())
-    assert caught.value.__context__ is None
+    assert raised.__context__ is None
 
 
 def test_a_refused_connection_may_pass(web):
