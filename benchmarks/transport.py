@@ -2,6 +2,7 @@
 
     python benchmarks/transport.py [--quick] [--rows 1@0 32@0 ...] [--only NAME ...] [--rounds N]
                                    [--schemes http https] [--parts calls streams ends] [--no-nginx]
+                                   [--one-core]
 
 One run: each client is a process of its own, they take turns (A B C A B C), and every figure is a
 median over the rounds; "x ours" is the median of the ratios within each round. The server (nginx
@@ -14,6 +15,10 @@ of its threads 20 s after the start, or hangs, is cut, said so, and left out of 
 rounds. Streams: each text says when it was sent, in one write (together) or one a millisecond.
 Ends: 32 threads make calls that nobody answers, with 0.5 s each. All takes about 40 minutes,
 --quick ten.
+
+Where a core idles, the kernel wakes the server there: on a virtual machine that costs whoever
+sends some 12 us, and its own core falls asleep and goes cold meanwhile. --one-core keeps clients
+and server on one, so that what is measured is the client.
 """
 
 from __future__ import annotations
@@ -204,8 +209,9 @@ def version(package):
 
 def print_head(servers, rounds):
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    cores = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
     print(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, load average {loads}; "
+        f"Python {platform.python_version()}, {cores}, load average {loads}; "
         f"server: {servers.kind}; {rounds} rounds, {LARGE_ROUNDS} from {LARGE_THREADS} threads on\n"
         f"{', '.join(map(version, PACKAGES))}; {how_tokens_are_counted()}"
     )
@@ -221,6 +227,7 @@ def parsed():
     parser.add_argument("--schemes", nargs="+", choices=["http", "https"])
     parser.add_argument("--parts", nargs="+", choices=["calls", "streams", "ends"])
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--one-core", action="store_true", help="clients and server share one")
     parser.add_argument("--no-nginx", action="store_true", help="use cheap_server.py")
     args = parser.parse_args()
     args.rows = args.rows or (QUICK_ROWS if args.quick else ROWS)
@@ -232,6 +239,8 @@ def parsed():
 
 def main():
     args = parsed()
+    if args.one_core:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with transport_servers.serving(may_use_nginx=not args.no_nginx) as servers:
         schemes = [one for one in servers.schemes if one in (args.schemes or servers.schemes)]
         if servers.authority is not None:

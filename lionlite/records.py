@@ -7,11 +7,10 @@ safe to share between threads.
 
 from __future__ import annotations
 
-import attrs
+from lionlite.value import Value
 
 
-@attrs.frozen
-class Usage:
+class Usage(Value, frozen=True):
     """The tokens that the provider counted for one call.
 
     Attributes:
@@ -41,8 +40,7 @@ class Usage:
         )
 
 
-@attrs.frozen
-class CallRecord:
+class CallRecord(Value, frozen=True):
     """One logical call, with all its attempts.
 
     Attributes:

@@ -8,6 +8,7 @@ conversation/, calls/ do), what a run makes of its work (calls/), nor threads.
 Safe to share between threads; carried into a thread by copying its context.
 """
 
+# ruff: noqa: SLF001 - a token, its parents and who waits for it are one thing
 from __future__ import annotations
 
 import math
@@ -19,10 +20,9 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import attrs
-
 from lionlite.display import shown
 from lionlite.exceptions import Cancelled, ConfigError, DeadlineExceeded
+from lionlite.value import Value, changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ class CancelToken:
         # All above it, each once; not itself, which would be a cycle.
         above: list[CancelToken] = []
         for parent in parents:
-            line = (parent, *parent._above)  # noqa: SLF001
+            line = (parent, *parent._above)
             above += [token for token in line if token not in above]
         self._above: tuple[CancelToken, ...] = tuple(above)
         self._is_cancelled = False
@@ -115,7 +115,7 @@ class CancelToken:
         if self._is_cancelled:
             return True
         for token in self._above:  # noqa: SIM110 - any() of a generator costs three times as much
-            if token._is_cancelled:  # noqa: SLF001
+            if token._is_cancelled:
                 return True
         return False
 
@@ -140,18 +140,6 @@ class CancelToken:
         """
         return _Woken((self, *self._above), waker)
 
-    def _add(self, key: int, waker: Callable[[], None]) -> None:
-        self._wakers[key] = waker
-        if self._is_cancelled:
-            waker()
-
-    def _drop(self, key: int) -> None:
-        self._wakers.pop(key, None)
-        if self._is_cancelled:
-            # A cancel under way may have seen the waker: let it finish.
-            with self._lock:
-                return
-
     def _renew_after_fork(self) -> None:  # pragma: no cover - only in forked children
         # The threads that held the lock or waited do not exist in the child.
         self._lock = threading.Lock()
@@ -161,7 +149,8 @@ class CancelToken:
 class _Woken:
     """A waker, known to some tokens inside the `with`."""
 
-    # A class: a generator would cost each exchange several times as much.
+    # A class: a generator would cost each exchange several times as much. It
+    # reaches into the tokens, being part of them.
     __slots__ = ("_tokens", "_waker")
 
     def __init__(self, tokens: tuple[CancelToken, ...], waker: Callable[[], None]) -> None:
@@ -171,9 +160,11 @@ class _Woken:
     def __enter__(self) -> None:
         try:
             for token in self._tokens:
-                token._add(id(self), self._waker)  # noqa: SLF001
+                token._wakers[id(self)] = self._waker
+                if token._is_cancelled:
+                    self._waker()
         except BaseException:
-            self._leave()
+            self.__exit__(None, None, None)
             raise
 
     def __exit__(
@@ -182,11 +173,12 @@ class _Woken:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
         for token in self._tokens:
-            token._drop(id(self))  # noqa: SLF001
+            token._wakers.pop(id(self), None)
+            if token._is_cancelled:
+                # A cancel under way may have seen the waker: let it finish.
+                with token._lock:
+                    continue
 
 
 _tokens: weakref.WeakSet[CancelToken] = weakref.WeakSet()
@@ -194,15 +186,14 @@ _tokens: weakref.WeakSet[CancelToken] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:  # pragma: no cover - only in forked children
     for token in list(_tokens):
-        token._renew_after_fork()  # noqa: SLF001
+        token._renew_after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-@attrs.frozen
-class Scope:
+class Scope(Value, frozen=True):
     """What the running code may do.
 
     Attributes:
@@ -239,7 +230,7 @@ class Scope:
         if self.token is not None and self.token.is_cancelled:
             msg = "The call was cancelled."
             raise Cancelled(msg)
-        if self.ends_at_s != FOREVER_S and self.left_s <= 0:
+        if self.ends_at_s != FOREVER_S and time.monotonic() >= self.ends_at_s:
             raise too_late(phase)
 
     def woken_by(self, waker: Callable[[], None]) -> AbstractContextManager[None]:
@@ -310,7 +301,7 @@ def cancellable() -> Iterator[CancelToken]:
     """Run the code inside the `with` under a new token, and yield the token."""
     outer = current()
     token = CancelToken(*outer.tokens)
-    with entered(attrs.evolve(outer, token=token)):
+    with entered(changed(outer, token=token)):
         yield token
 
 
@@ -336,7 +327,7 @@ class deadline:  # noqa: N801 - reads as a statement: with deadline(8):
     def __enter__(self) -> Scope:
         outer = current()
         ends_at_s = min(outer.ends_at_s, time.monotonic() + self._seconds)
-        inner = entered(attrs.evolve(outer, ends_at_s=ends_at_s))
+        inner = entered(changed(outer, ends_at_s=ends_at_s))
         self._entered.append(inner)
         return inner.__enter__()
 

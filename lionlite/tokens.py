@@ -127,9 +127,11 @@ class TokenCounter:
             total += TOKENS_PER_MESSAGE
             # The usual message: a role, and a text that was counted before.
             role, content = message.get("role"), message.get("content")
-            if len(message) == 2 and type(content) is str and content in known:  # noqa: PLR2004
-                total += known[content] + self._count_value(role)
-                continue
+            if len(message) == 2 and type(content) is str and type(role) is str:  # noqa: PLR2004
+                counted, of_role = known.get(content), known.get(role)
+                if counted is not None and of_role is not None:
+                    total += counted + of_role
+                    continue
             for key, value in message.items():
                 total += self._count_value(value)
                 if key == "name":

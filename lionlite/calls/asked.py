@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 OnError = Literal["stop", "continue", "return"]
 Workers = int | Literal["auto"]
 
+_CURES = {
+    "flatten": "LionAGI joined the lists that func returned; join them yourself: "
+    "[part for value in values for part in value].",
+    "dropna": "LionAGI dropped None from items and results; leave it out yourself: "
+    "[item for item in items if item is not None].",
+}
+"""For what LionAGI's lcall kept to itself: functools.partial would hand it to the function."""
+
 
 @attrs.frozen
 class Options:
@@ -168,7 +176,8 @@ def _is_async(func: object) -> bool:
 
 
 def _not_ours(name: str, given: str, known: Collection[str]) -> str:
-    return (
-        f"{name}() has no argument {given!r}: {nearest(given, known)} Arguments for the function "
-        f"go through functools.partial: {name}(items, functools.partial(func, {given}=...))."
+    cure = _CURES.get(given) or (
+        f"{nearest(given, known)} Arguments for the function go through functools.partial: "
+        f"{name}(items, functools.partial(func, {given}=...))."
     )
+    return f"{name}() has no argument {given!r}: {cure}"

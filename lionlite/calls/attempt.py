@@ -14,6 +14,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from lionlite import scope
+from lionlite.calls.again import MAX_RETRY_AFTER_S
 from lionlite.calls.verdict import is_fatal
 from lionlite.exceptions import Cancelled, ConfigError, LionError
 
@@ -52,7 +53,8 @@ class Careful(Generic[T, R]):
     An item that fails is tried again when its error is an Exception that is
     not fatal, no `ConfigError` and no `Cancelled`, and time is left. Each
     attempt runs in a fresh copy of the item's context, at once, or after as
-    many seconds as the error's `.retry_after_s` says.
+    many seconds as the error's `.retry_after_s` says; beyond
+    `MAX_RETRY_AFTER_S` the error stands.
 
     Args:
         func: The function.
@@ -113,9 +115,11 @@ def _may_try_again(error: BaseException) -> bool:
         return False
     if is_fatal(error):
         return False
-    wait_s = error.retry_after_s if isinstance(error, LionError) else None
+    wait_s = (error.retry_after_s or 0.0) if isinstance(error, LionError) else 0.0
+    if wait_s > MAX_RETRY_AFTER_S:
+        return False
     try:
-        scope.sleep(wait_s or 0.0, phase="backoff")
+        scope.sleep(wait_s, phase="backoff")
     except LionError:
         return False  # cancelled, or no time is left: the error stands
     return True

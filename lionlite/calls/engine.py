@@ -17,8 +17,6 @@ from contextvars import copy_context
 from itertools import repeat
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-import attrs
-
 from lionlite.calls import exit as exiting
 from lionlite.calls.asked import name_of
 from lionlite.calls.attempt import Careful, attempt
@@ -39,6 +37,7 @@ from lionlite.calls.verdict import (
 from lionlite.calls.workers import QUIET, Crowd, most_threads
 from lionlite.exceptions import Cancelled, CheckpointError
 from lionlite.scope import CancelToken, current, entered
+from lionlite.value import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,7 +99,7 @@ class Engine(Generic[T, R]):
         # A run that is told its number of threads has nothing to count.
         self._crowd = Crowd(around) if options.max_workers is None else None
         work = around if self._crowd is None else self._crowd
-        self._scope = entered(attrs.evolve(outer, token=self._token, work=work))
+        self._scope = entered(changed(outer, token=self._token, work=work))
         # The input is read in a copy of the caller's context, and the contexts
         # of the items are copies of that. The caller's own is never touched: a
         # Ctrl-C between entering a scope and leaving it would leave a cancelled
@@ -379,5 +378,5 @@ class Engine(Generic[T, R]):
 
 def _context_of(record: ItemRecord) -> Context:
     """Return the context for an item that was just read, in the context of the reader."""
-    with entered(attrs.evolve(current(), work=record.work)):
+    with entered(changed(current(), work=record.work)):
         return copy_context()

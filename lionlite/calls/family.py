@@ -118,7 +118,8 @@ def lcall(
             raises, it is not called again and CallError is raised at the end.
         retries: Attempts that an item has beyond the first. It is tried again
             on any Exception but a fatal one, `ConfigError` and `Cancelled`: at
-            once, or after the seconds that the error's `.retry_after_s` says.
+            once, or after the seconds that the error's `.retry_after_s` says,
+            120 at most: who asks for more is not waited for.
         grace: Seconds, >= 0, that items have to finish after Ctrl-C before
             they are told to stop; 0 = they are told at once.
         sigterm: Whether SIGTERM means what Ctrl-C does; main thread only. The

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import attrs
-
 from lionlite import scope
+from lionlite.value import changed
 
 if TYPE_CHECKING:
     from lionlite.records import CallRecord
@@ -174,5 +173,5 @@ def begin_within(recorder: Recorder, index: int, item: object, *, work: scope.Wo
 
     Threads: for the calling thread, as `Recorder.begin`.
     """
-    with scope.entered(attrs.evolve(scope.current(), work=work)):
+    with scope.entered(changed(scope.current(), work=work)):
         return recorder.begin(index, item)

@@ -11,7 +11,7 @@ import copy
 import functools
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lionlite import scope
 from lionlite.arguments import keywords_checked
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from lionlite.service.reply import Reply
     from lionlite.service.stream import Stream
+
+_NOTHING: Final = Usage()
 
 # Arguments of `Service.send` that are no model parameters.
 _NO_PARAMETERS = {
@@ -97,7 +99,7 @@ class Branch:
             self._system = self._system or head
         self._turns = TurnLock()
         self._last_reply: Reply | None = None
-        self._usage = Usage()
+        self._usage = _NOTHING
 
     @property
     def name(self) -> str:
@@ -219,7 +221,7 @@ class Branch:
             "extra_body": extra_body,
             "extra_headers": extra_headers,
         }
-        with _bounded(timeout_s), self._turns.turn() if remember else nullcontext():
+        with _bounded(timeout_s), self._turns.turn() if remember else _ANYHOW:
             # Read inside the turn: the one before may have replaced it.
             said_first = new_system or self._system
             reply = service.send(self._wire(said_first, question), **options)
@@ -278,13 +280,15 @@ class Branch:
             "extra_headers": extra_headers,
         }
         with ExitStack() as held, _bounded(timeout_s):
-            if remember:
-                held.enter_context(self._turns.turn())
+            turn = self._turns.turn() if remember else _ANYHOW
+            held.enter_context(turn)
             said_first = new_system or self._system
             stream = service.stream(self._wire(said_first, question), **options)
             if remember:
                 note = functools.partial(self._record_answer, said_first, question)
-                stream.when(complete=note, over=held.pop_all().close)
+                # Not the stack's close: it forgets the turn before it gives it back.
+                stream.when(complete=note, over=functools.partial(turn.__exit__, None, None, None))
+            held.pop_all()
         return stream
 
     def _params(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,11 +316,14 @@ class Branch:
         self._messages.extend((question, Message("assistant", reply.text)))
         self._last_reply = reply
         if reply.usage is not None:
-            self._usage += reply.usage
+            self._usage = reply.usage if self._usage is _NOTHING else self._usage + reply.usage
+
+
+_ANYHOW: AbstractContextManager[Any] = nullcontext()
 
 
 def _bounded(timeout_s: float | None) -> AbstractContextManager[Any]:
-    return nullcontext() if timeout_s is None else scope.deadline(timeout_s)
+    return _ANYHOW if timeout_s is None else scope.deadline(timeout_s)
 
 
 def checked_name(name: str) -> str:

@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
-
 from lionlite import jsontext
 from lionlite.display import shown
 from lionlite.exceptions import ConfigError
+from lionlite.value import Value
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
-@attrs.frozen
-class Message:
+class Message(Value, frozen=True):
     """One message of a conversation.
 
     Attributes:
@@ -32,7 +30,7 @@ class Message:
 
     role: str
     content: Any
-    fields: Mapping[str, Any] = attrs.field(factory=dict)
+    fields: Mapping[str, Any] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as it goes on the wire, as a new dict."""

@@ -17,7 +17,7 @@ from lionlite.calls.runs.rows import fields_of, is_missing
 from lionlite.conversation.branch import checked_llmconfig, checked_service
 from lionlite.conversation.messages import system_message
 from lionlite.conversation.session import Session
-from lionlite.display import shown
+from lionlite.display import once_made, shown
 from lionlite.exceptions import ConfigError
 from lionlite.service.settings import checked_timeout
 from lionlite.unset import UNSET, UnsetType
@@ -163,6 +163,7 @@ class Prompt:
             msg = f"The field {name!r} cannot be said in the prompt: {exc}."
             raise ConfigError(msg) from exc
 
+    @once_made
     def __repr__(self) -> str:
         model = "" if self._model is None else f", model={self._model!r}"
         return f"Prompt({self.template!r:.80}{model})"

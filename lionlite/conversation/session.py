@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lionlite.arguments import keywords_checked, nearest
 from lionlite.conversation.branch import Branch, checked_llmconfig
 from lionlite.conversation.messages import SYSTEM_ROLES, messages_from
-from lionlite.display import shown
+from lionlite.display import once_made, shown
 from lionlite.exceptions import ConfigError
 from lionlite.service.settings import IDLE_S
 from lionlite.unset import UNSET, UnsetType
@@ -129,7 +129,7 @@ class Session:
             OutputError: The model refused, or said nothing.
             LionError: See `Service.send`.
         """
-        return self.get_branch(branch).chat(
+        return (self._default if branch is None else self.get_branch(branch)).chat(
             instruction,
             context=context,
             system=system,
@@ -301,6 +301,7 @@ class Session:
                 raise ConfigError(msg)
             del self._branches[found.name]
 
+    @once_made
     def __repr__(self) -> str:
         return f"<Session of {len(self._branches)} branches, {len(self.messages)} messages>"
 

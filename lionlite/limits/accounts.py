@@ -8,6 +8,8 @@ thread, lock or sleep; its clock is given. Not safe to share between threads.
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from lionlite.exceptions import ConfigError
@@ -63,8 +65,11 @@ class Accounts:
         self.checks = 0
         self.shortest_ns = 0
         self.guard_ns = _SHORTEST_GUARD_NS
-        self._seconds = clock
+        self._clock_ns = time.monotonic_ns if clock is time.monotonic else _in_ns(clock)
         self._now = 0
+        # Entries that were sent or answered, and are not stamped yet. Appended to
+        # in any thread: deque.append and deque.popleft are atomic.
+        self._unnoted: deque[Entry] = deque()
         # Nothing expires up to this instant: it spares a look at each window.
         self._stale_at = UNKNOWN
         self._widened = 1
@@ -83,12 +88,15 @@ class Accounts:
         )
 
     def tick(self) -> int:
-        """Read the clock, drop what no longer counts, return the instant.
+        """Read the clock, note what was told, drop what no longer counts, return the instant.
 
         A clock that steps back stands still until it is past where it was:
         the log stays in order, and nothing is granted too early.
         """
-        now = int(self._seconds() * 1e9 + 0.5)
+        # First, and at the last instant: what is in the logs is what counted then.
+        while self._unnoted:
+            self._note(self._unnoted.popleft())
+        now = self._clock_ns()
         if now <= self._now:
             return self._now
         self._now = now
@@ -104,10 +112,10 @@ class Accounts:
             can make the room.
         """
         self.checks += 1
-        due = 0
-        for window in self.windows:
-            due = max(due, window.due(costs))
-        return due
+        windows = self.windows
+        if len(windows) == 1:
+            return windows[0].due(costs)
+        return max((window.due(costs) for window in windows), default=0)
 
     def soonest(self, costs: Mapping[str, int]) -> int:
         """Return when *costs* fit at best, were every open call given back."""
@@ -147,8 +155,9 @@ class Accounts:
         for window in self.windows:
             window.charge(entry.costs)
         entry.granted_at = self._now
-        entry.is_granted = True
+        # Before it is granted: who gives it back after Ctrl-C must find it.
         self.live.add(entry)
+        entry.is_granted = True
 
     def take_arrived(self, entry: Entry) -> None:
         """Charge and end *entry* at once: it arrives now and costs what it said."""
@@ -164,12 +173,27 @@ class Accounts:
         for window in self.windows:
             window.clear()
 
+    def tell_sent(self, entry: Entry) -> None:
+        """Have the next `tick` take note that *entry* was sent now.
+
+        Threads: the owner of *entry* may call it while others change the
+        account. Until it is noted the charge counts and cannot expire.
+        """
+        now = self._clock_ns()
+        entry.sent_at = now if now > self._now else self._now  # noqa: FURB136 - max() is slow
+        self._unnoted.append(entry)
+
+    def tell_replied(self, entry: Entry) -> None:
+        """Have the next `tick` take note that *entry* is answered; as `tell_sent`."""
+        now = self._clock_ns()
+        entry.replied_at = now if now > self._now else self._now  # noqa: FURB136
+        self._unnoted.append(entry)
+
     def sent(self, entry: Entry) -> None:
         """Stamp what the server charges on arrival: it arrives within the guard."""
-        if entry.is_sent or entry.is_ended:
-            return
-        entry.is_sent = True
-        self._stamp(entry.arrival, self._now + self.guard_ns)
+        if entry.sent_at < 0:
+            entry.sent_at = self._now
+        self._note(entry)
 
     def replied(self, entry: Entry) -> bool:
         """Lower the stamp: a request that is answered has arrived.
@@ -177,12 +201,26 @@ class Accounts:
         Returns:
             Whether the stamp moved.
         """
+        if entry.replied_at < 0:
+            entry.replied_at = self._now
+        return self._note(entry)
+
+    def _note(self, entry: Entry) -> bool:
+        """Stamp *entry* by what is known of it; return whether a stamp was lowered."""
         node = entry.arrival
-        if entry.is_ended or node.is_pending or node.stamp <= self._now:
+        if entry.is_ended or entry.sent_at < 0:
             return False
-        for window in self.windows:
+        if node.is_pending:
+            entry.is_sent = True
+            stamp = entry.sent_at + self.guard_ns
+            self._stamp(node, stamp if entry.replied_at < 0 else min(stamp, entry.replied_at))
+            return False
+        if not 0 <= entry.replied_at < node.stamp:
+            return False
+        holding = [window for window in self.windows if window.holds(node, self._now)]
+        for window in holding:
             window.remove(node)
-        self._stamp(node, self._now)
+        self._stamp(node, entry.replied_at, holding)
         return True
 
     def settle(self, entry: Entry, actual: Mapping[str, int]) -> None:
@@ -196,15 +234,18 @@ class Accounts:
         """
         if entry.is_ended:
             return
-        if not entry.is_sent:
+        if entry.arrival.is_pending:
             self.sent(entry)
         if actual and entry.arrival.stamp > self._now:
-            self.replied(entry)
+            entry.replied_at = self._now
+            self._note(entry)
         if entry.completion is None:
             self._correct(entry.arrival, actual)
         else:
             self._correct(entry.completion, actual)
-            self._stamp(entry.completion, self._now if actual else self._now + self.guard_ns)
+            if entry.completion.is_pending:
+                stamp = self._now if actual else self._now + self.guard_ns
+                self._stamp(entry.completion, stamp)
         self._end(entry)
 
     def give_back(self, entry: Entry) -> None:
@@ -220,6 +261,13 @@ class Accounts:
         """End all open calls as sent: after a fork they belong to the parent."""
         for entry in list(self.live):
             self.settle(entry, {})
+        self._rebuild()
+
+    def mend(self) -> None:
+        """Count anew what is charged: Ctrl-C cut a change short."""
+        for entry in list(self.live):
+            if entry.is_ended or not entry.is_granted:
+                self.live.discard(entry)
         self._rebuild()
 
     # Limits that change -----------------------------------------------------
@@ -279,10 +327,11 @@ class Accounts:
                     if not node.is_pending:
                         window.insert(node)
 
-    def _stamp(self, node: Node, stamp: int) -> None:
+    def _stamp(self, node: Node, stamp: int, windows: Sequence[Window] | None = None) -> None:
+        """Let *node* expire one interval after *stamp* in *windows*, None for all."""
         node.stamp = stamp
         node.is_pending = False
-        for window in self.windows:
+        for window in self.windows if windows is None else windows:
             window.insert(node)
         self._stale_at = min(self._stale_at, stamp + self.shortest_ns)
 
@@ -318,6 +367,10 @@ def checked_charge(charge: str) -> str:
         return charge
     msg = f"charge= takes {', '.join(CHARGES)}; got {charge!r}."
     raise ConfigError(msg)
+
+
+def _in_ns(clock: Callable[[], float]) -> Callable[[], int]:
+    return lambda: int(clock() * 1e9 + 0.5)
 
 
 def _nodes(entry: Entry) -> list[Node]:

@@ -115,8 +115,9 @@ class Budget:
             self.head_at = self.look_at = self._free_at(self.queue[0], now)
             if self.head_at > now:
                 break
+            # Granted first: Ctrl-C in between must not lose it.
+            self._grant(self.queue[0], now)
             granted.append(self.queue.popleft())
-            self._grant(granted[-1], now)
         if len(self.queue) > 1 and self.gate.is_open and self._has_permit():
             self._backfill(now, granted)
         return granted
@@ -189,6 +190,12 @@ class Budget:
         self.pump()
         return dropped
 
+    def mend(self) -> None:
+        """Count anew, and have the queue looked at: a change was cut short."""
+        self.ledger.mend()
+        self.queue = deque(entry for entry in self.queue if not entry.is_decided)
+        self.look_at = 0
+
     def late(self, entry: Entry, left_s: float) -> BudgetTimeout:
         """Return the error for *entry*, which the budget grants too late."""
         now = self.ledger.tick()
@@ -216,10 +223,10 @@ class Budget:
     # ------------------------------------------------------------------------
 
     def _free_at(self, entry: Entry, now: int) -> int:
-        if not self._has_permit():
+        if self._max_concurrency is not None and not self._has_permit():
             return UNKNOWN
-        opens_at = 0 if self.gate.is_open else self.gate.next_at(now)
-        return max(opens_at, self.ledger.due(entry.costs))
+        due = self.ledger.due(entry.costs)
+        return due if self.gate.is_open else max(due, self.gate.next_at(now))
 
     def _has_permit(self) -> bool:
         return self._max_concurrency is None or len(self.ledger.live) < self._max_concurrency
@@ -252,8 +259,8 @@ class Budget:
             may = not is_known and _fits(entry.costs, room)
             at = self.ledger.due(entry.costs) if may else UNKNOWN
             if at <= now:
-                del self.queue[place]
                 self._grant(entry, now)
+                del self.queue[place]
                 granted.append(entry)
                 _take(entry.costs, room)
                 continue

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 from lionlite.limits.accounts import checked_charge
 from lionlite.limits.entries import UNKNOWN
+from lionlite.limits.stats import stats_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
 
     from lionlite.exceptions import BudgetTimeout
     from lionlite.limits.budget import Budget
     from lionlite.limits.entries import Entry
     from lionlite.limits.rates import Rate
+    from lionlite.limits.stats import LimiterStats
 
 
 class Desk:
@@ -38,20 +41,21 @@ class Desk:
         self.budget = budget
         # Guards the budget: see the class docstring.
         self.lock = threading.Lock()
+        self._whole = _Whole(self)
 
     def admit(self, entry: Entry) -> bool:
         """Grant *entry* if nobody waits and it fits now; say whether it did."""
-        with self.lock:
+        with self.lock, self._whole:
             return self.budget.admit(entry)
 
     def join(self, entry: Entry, left_s: float) -> None:
         """Put *entry* into the queue; raises what `Budget.join` raises."""
-        with self.lock:
+        with self.lock, self._whole:
             self._wake(self.budget.join(entry, left_s))
 
     def leave(self, entry: Entry) -> None:
         """Take *entry* out of the queue, or give back a grant that raced with it."""
-        with self.lock:
+        with self.lock, self._whole:
             self._wake(self.budget.leave(entry))
 
     def nap_s(self, entry: Entry) -> float | None:
@@ -59,7 +63,7 @@ class Desk:
 
         Only the head has a timer: the others sleep until they are woken.
         """
-        with self.lock:
+        with self.lock, self._whole:
             budget = self.budget
             if entry.is_decided or entry is not budget.queue[0]:
                 return None if entry.is_decided else float("inf")
@@ -76,63 +80,86 @@ class Desk:
 
     def late(self, entry: Entry, left_s: float) -> BudgetTimeout:
         """Return the error for *entry*, whose deadline has come."""
-        with self.lock:
+        with self.lock, self._whole:
             return self.budget.late(entry, left_s)
 
     def explain(self, entry: Entry) -> str:
         """Return what *entry* waits for, as a sentence."""
-        with self.lock:
+        with self.lock, self._whole:
             return self.budget.explain(entry)
 
+    def stats(self) -> LimiterStats:
+        """Return what the budget is doing."""
+        with self.lock, self._whole:
+            return stats_of(self.budget)
+
     def sent(self, entry: Entry) -> None:
-        """Note that the request of *entry* left."""
-        with self.lock:
-            self._wake(self.budget.sent(entry))
+        """Note that the request of *entry* left.
+
+        While nobody waits it is only told, without the lock. Who begins to wait
+        is in the queue before its thread looks at what was told: of the two,
+        one sees the other.
+        """
+        budget = self.budget
+        if not budget.queue and budget.gate.is_open:
+            budget.ledger.tell_sent(entry)
+            if not budget.queue and budget.gate.is_open:
+                return
+        with self.lock, self._whole:
+            self._wake(budget.sent(entry))
 
     def replied(self, entry: Entry) -> None:
-        """Note that the reply to *entry* has begun."""
-        with self.lock:
-            self._wake(self.budget.replied(entry))
+        """Note that the reply to *entry* has begun; as `sent`."""
+        budget = self.budget
+        if not budget.queue and budget.gate.is_open:
+            budget.ledger.tell_replied(entry)
+            if not budget.queue and budget.gate.is_open:
+                return
+            with self.lock, self._whole:
+                self._wake(budget.pump())
+        else:
+            with self.lock, self._whole:
+                self._wake(budget.replied(entry))
 
     def settle(self, entry: Entry, actual: Mapping[str, int]) -> None:
         """End *entry* with what it used."""
-        with self.lock:
+        with self.lock, self._whole:
             self._wake(self.budget.settle(entry, actual))
 
     def give_back(self, entry: Entry) -> None:
         """End *entry*, of which nothing was sent."""
-        with self.lock:
+        with self.lock, self._whole:
             self._wake(self.budget.give_back(entry))
 
     def pause(self, seconds: float) -> None:
         """Let nobody pass for *seconds*."""
-        with self.lock:
+        with self.lock, self._whole:
             self._wake(self.budget.pause(seconds))
 
     def refused(self, entry: Entry | None, retry_after_s: float | None) -> None:
         """Pause because the provider refused *entry*."""
-        with self.lock:
+        with self.lock, self._whole:
             self._wake(self.budget.refused(entry, retry_after_s))
 
     def set_rates(self, dimension: str, rates: Sequence[Rate]) -> None:
         """Change a limit; raises what `Accounts.set_rates` raises."""
-        with self.lock:
+        with self.lock, self._whole:
             self._wake(self.budget.set_rates(dimension, rates))
 
     def tighten(self, dimension: str, used: int) -> None:
         """Charge what others used of *dimension*."""
-        with self.lock:
+        with self.lock, self._whole:
             self.budget.tighten(dimension, used)
 
     def set_charge(self, charge: str) -> None:
         """Charge in another way from now on; raises what `checked_charge` raises."""
         checked = checked_charge(charge)
-        with self.lock:
+        with self.lock, self._whole:
             self.budget.ledger.charge = checked
 
     def close(self) -> None:
         """Refuse everyone from now on."""
-        with self.lock:
+        with self.lock, self._whole:
             self._wake(self.budget.close())
 
     def renew_after_fork(self) -> None:
@@ -140,6 +167,14 @@ class Desk:
         self.lock = threading.Lock()
         with self.lock:
             self._wake(self.budget.orphan())
+
+    def mend(self) -> None:
+        """Put right what Ctrl-C cut short; the lock is held."""
+        budget = self.budget
+        budget.mend()
+        for entry in (*budget.queue, *budget.ledger.live):
+            if entry.alarm is not None:
+                entry.alarm.ring()
 
     def _wake(self, decided: Iterable[Entry]) -> None:
         for entry in decided:
@@ -152,3 +187,24 @@ class Desk:
             queue[0].timer_at = self.budget.look_at
             if queue[0].alarm is not None:
                 queue[0].alarm.ring()
+
+
+class _Whole:
+    """The budget is whole when the `with` is left: Ctrl-C may cut a change short."""
+
+    __slots__ = ("_desk",)
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is KeyboardInterrupt:
+            self._desk.mend()

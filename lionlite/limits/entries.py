@@ -47,40 +47,32 @@ class Entry:
         completion: What it charges when the reply is complete, None if nothing.
         joined_at: The instant it began to wait, in nanoseconds, -1 if it never did.
         granted_at: The instant its capacity was taken, -1 if it was not.
+        sent_at: The instant its request left, -1 if it did not.
+        replied_at: The instant its reply began, -1 if it did not.
         timer_at: Until when its thread sleeps for the sake of the whole queue.
         is_granted: Whether it has its capacity.
-        is_sent: Whether its request left.
+        is_sent: Whether the account knows that its request left.
         is_ended: Whether it was settled or given back.
         failure: Why it will never be granted, None if it may be.
         alarm: What wakes its thread, None when no thread sleeps for it.
     """
 
-    __slots__ = (
-        "alarm",
-        "arrival",
-        "completion",
-        "costs",
-        "failure",
-        "granted_at",
-        "is_ended",
-        "is_granted",
-        "is_sent",
-        "joined_at",
-        "timer_at",
-    )
+    # What most entries keep, said once for all: every call makes an entry.
+    completion: Node | None = None
+    joined_at = -1
+    granted_at = -1
+    sent_at = -1
+    replied_at = -1
+    timer_at = UNKNOWN
+    is_granted = False
+    is_sent = False
+    is_ended = False
+    failure: LionError | None = None
+    alarm: Alarm | None = None
 
     def __init__(self, costs: Mapping[str, int]) -> None:
         self.costs = costs
         self.arrival = Node(costs)
-        self.completion: Node | None = None
-        self.joined_at = -1
-        self.granted_at = -1
-        self.timer_at = UNKNOWN
-        self.is_granted = False
-        self.is_sent = False
-        self.is_ended = False
-        self.failure: LionError | None = None
-        self.alarm: Alarm | None = None
 
     @property
     def is_decided(self) -> bool:
@@ -90,4 +82,6 @@ class Entry:
     @property
     def waited_s(self) -> float:
         """Seconds from joining the queue to the grant, 0.0 if it never waited."""
-        return max(0, self.granted_at - self.joined_at) / 1e9 if self.joined_at >= 0 else 0.0
+        if self.joined_at < 0:
+            return 0.0
+        return max(0, self.granted_at - self.joined_at) / 1e9

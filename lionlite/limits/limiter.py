@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from lionlite.display import shown
+from lionlite.display import once_made, shown
 from lionlite.exceptions import Cancelled, ConfigError
 from lionlite.limits import forks
 from lionlite.limits.alarm import Alarm
@@ -23,7 +23,7 @@ from lionlite.limits.entries import Entry
 from lionlite.limits.ledger import LedgerBucket
 from lionlite.limits.notice import Notice
 from lionlite.limits.reservation import Reservation
-from lionlite.limits.stats import LimiterStats, stats_of
+from lionlite.limits.stats import LimiterStats
 from lionlite.scope import Scope, current, seconds_from
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class RateLimiter:
         Threads: blocks the calling thread only; first come, first served.
         """
         entry = self._entry(costs)
+        # Made before it is granted: Ctrl-C in between would lose the grant.
+        reservation = Reservation(self.desk, entry)
         scope = current()
         _check_cancelled(scope)
         try:
@@ -110,7 +112,7 @@ class RateLimiter:
         except BaseException:
             self.desk.leave(entry)
             raise
-        return Reservation(self.desk, entry)
+        return reservation
 
     def try_reserve(self, costs: Mapping[str, int]) -> Reservation | None:
         """Take room for *costs* if there is any now, without waiting.
@@ -220,8 +222,7 @@ class RateLimiter:
 
         Threads: any; does not block.
         """
-        with self.desk.lock:
-            return stats_of(self.desk.budget)
+        return self.desk.stats()
 
     def close(self) -> None:
         """Refuse everyone from now on; all who wait get BudgetClosed.
@@ -245,6 +246,7 @@ class RateLimiter:
         )
         raise ConfigError(msg)
 
+    @once_made
     def __repr__(self) -> str:
         stats = self.stats()
         used = ", ".join(
@@ -272,12 +274,15 @@ class RateLimiter:
         if self._is_forked:
             self._warn_of_fork()
         own = dict(costs)
-        total: float = 0
+        total = 0
         for cost in own.values():
             # Not isinstance: True is an int too.
-            total = total + cost if type(cost) is int and cost >= 0 else math.nan
-        if total > 0:
-            return Entry(own)
+            if type(cost) is not int or cost < 0:
+                break
+            total += cost
+        else:
+            if total > 0:
+                return Entry(own)
         msg = f"costs takes ints >= 0 by dimension, at least one of them > 0; got {shown(own)}."
         raise ConfigError(msg)
 

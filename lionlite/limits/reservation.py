@@ -92,15 +92,21 @@ class Reservation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.cancel()
+        if not self._entry.is_ended:
+            self.cancel()
 
     def __repr__(self) -> str:
         state = "ended" if self._entry.is_ended else "sent" if self._is_sent else "pending"
         return f"<Reservation {self._entry.costs} {state}>"
 
 
-def _known(actual: Mapping[str, int]) -> dict[str, int]:
+def _known(actual: Mapping[str, int]) -> Mapping[str, int]:
     """Drop what no server can mean: a reply is input from outside."""
+    for used in actual.values():
+        if type(used) is not int or used < 0:
+            break
+    else:
+        return actual
     return {
         dimension: used
         for dimension, used in actual.items()

@@ -15,6 +15,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from lionlite.display import once_made
 from lionlite.exceptions import BudgetClosed, BudgetError, ConfigError
 from lionlite.limits import refusals
 from lionlite.limits.reservation import Reservation
@@ -76,12 +77,16 @@ class SharedLimiter:
         max_concurrency: int | None = None,
         on_store_down: str = "raise",
     ) -> None:
+        self._is_own_store = isinstance(store, str)
+        try:
+            self._store = open_store(store) if isinstance(store, str) else store
+        finally:
+            # No frame of a traceback may show its password.
+            del store
         self._limits = checked_limits(limits)
         self._terms = terms_of(self._limits, charge)
         self._max_concurrency = _checked_count(max_concurrency)
         self._shares = _checked_choice(on_store_down) == "share"
-        self._store = open_store(store) if isinstance(store, str) else store
-        self._is_own_store = isinstance(store, str)
         self._budget = _checked_name(budget)
         self._till = Till(self._store, self._budget, self._terms)
         self._desk = SharedDesk(self._till, self._limits, max_concurrency)
@@ -283,6 +288,7 @@ class SharedLimiter:
         )
         raise ConfigError(msg)
 
+    @once_made
     def __repr__(self) -> str:
         return f"<SharedLimiter {self._budget!r} in {self._store.where}, {self._terms.text}>"
 

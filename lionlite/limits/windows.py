@@ -194,28 +194,37 @@ class Window:
         """
         width = max(1, self.interval_ns // SLOTS)
         merged: list[Node] = []
-        slot = -1
+        slot, is_own = -1, False
         for node in self._log:
             slot, before = (node.stamp // width if node.is_final else -1), slot
             if slot < 0 or slot != before:
                 merged.append(node)
+                is_own = False
                 continue
-            merged[-1] = _sum(merged[-1], node)
+            if not is_own:
+                # The one that stands there may be in the logs of other windows too.
+                merged[-1], is_own = _copy(merged[-1]), True
+            _add(merged[-1], node)
         self._log = merged
         # Twice what is left, so that the merging costs O(1) for each call.
         self._merge_at = max(MERGE_FROM, 2 * len(merged))
 
 
-def _sum(first: Node, second: Node) -> Node:
-    # A new one: both may be in the logs of other windows too.
-    costs = dict(first.costs)
-    for dimension, cost in second.costs.items():
+def _copy(node: Node) -> Node:
+    """Return a final node like *node*, whose costs are its own."""
+    copy = Node(dict(node.costs))
+    copy.stamp = node.stamp
+    copy.is_pending = False
+    copy.is_final = True
+    return copy
+
+
+def _add(total: Node, node: Node) -> None:
+    """Count *node*, which is not earlier, in *total* too."""
+    costs: dict[str, int] = total.costs  # type: ignore[assignment]
+    for dimension, cost in node.costs.items():
         costs[dimension] = costs.get(dimension, 0) + cost
-    total = Node(costs)
-    total.stamp = second.stamp
-    total.is_pending = False
-    total.is_final = True
-    return total
+    total.stamp = node.stamp
 
 
 def _stays(node: Node, *, refunds: bool) -> Mapping[str, int]:

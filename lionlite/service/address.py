@@ -187,7 +187,7 @@ class Heads:
         if extra:
             return self._build(key, merged(self._headers, extra))
         last = self._last
-        if last is None or last[0] != key:
+        if last is None or (last[0] is not key and last[0] != key):
             last = self._last = key, self._build(key, self._headers)
         return last[1]
 

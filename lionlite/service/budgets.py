@@ -7,7 +7,7 @@ for making them; safe anywhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -20,10 +20,10 @@ from lionlite.unset import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from lionlite.limits.stats import LimiterStats
     from lionlite.service.providers import Provider
+    from lionlite.service.secret import Secret
 
 
 class Permit(Protocol):
@@ -42,16 +42,8 @@ class Permit(Protocol):
     def settle(self, actual: Mapping[str, int] | None = None) -> None:
         """End it, with what was used."""
 
-    def __enter__(self) -> Self:
-        """Hold it until the `with` ends."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End it if it was not."""
+    def cancel(self) -> None:
+        """End it if it was not: given back if nothing was sent, else charged as estimated."""
 
 
 class Limiter(Protocol):
@@ -80,7 +72,7 @@ class BudgetArguments:
     limits: Mapping[str, Any] | None
     charge: str | None
     max_concurrency: int | None
-    store: str | None
+    store: Secret | None
     budget: str | None
     on_store_down: str
 
@@ -137,7 +129,7 @@ def _limiter(given: Limits, charge: str, asked: BudgetArguments, *, own_name: st
         raise ConfigError(msg)
     return limits.SharedLimiter(
         given,
-        store=asked.store,
+        store=asked.store.reveal(),
         budget=own_name if asked.budget is None else asked.budget,
         charge=charge,
         max_concurrency=asked.max_concurrency,

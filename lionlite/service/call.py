@@ -27,7 +27,7 @@ from lionlite.jsontext import canonical
 from lionlite.records import CallRecord
 from lionlite.service.chunks import StreamReader
 from lionlite.service.reply import reply_from_json, reply_to_json
-from lionlite.service.retry import MAX_RETRY_AFTER_S, Attempts, wait_before_retry
+from lionlite.service.retry import MAX_RETRY_AFTER_S, NO_ATTEMPTS, wait_before_retry
 from lionlite.service.secret import NO_SECRET
 from lionlite.service.wire import read_reply
 
@@ -96,9 +96,9 @@ class Call:
         self._key = NO_SECRET
         self._began_s = time.monotonic()
         self._tried = 0
-        self._failed = Attempts()
+        self._failed = NO_ATTEMPTS
         self._waited_s = 0.0
-        self._memory = self._recalled(bounds.work)
+        self._memory = None if bounds.work is None else self._recalled(bounds.work)
         self._name = self._memory.name if self._memory is not None else _new_name()
 
     def answer(self) -> Reply:
@@ -146,15 +146,13 @@ class Call:
         """
         parts, work = self._parts, self._work
         costs = parts.lessons.costs_of(self._request.model, cost)
+        # Nothing follows the grant here: Ctrl-C would lose it.
         try:
             if work is None:
-                permit = parts.limiter.reserve(costs)
-            else:
-                permit = _reserved_in_sight(work, parts.limiter.reserve, costs)
+                return parts.limiter.reserve(costs)
+            return _reserved_in_sight(work, parts.limiter.reserve, costs)
         except RequestTooLarge as error:
             raise _explained(error, cost) from None
-        self._waited_s += permit.waited_s
-        return permit
 
     def cost(self) -> Cost | None:
         """Return what the request is taken to cost, None if nobody counts tokens."""
@@ -162,8 +160,9 @@ class Call:
             return None
         return self._parts.estimator.cost_of(self._request)
 
-    def request_bytes(self) -> memoryview:
+    def _outgoing(self, permit: Permit) -> memoryview:
         """Return the next attempt's bytes, in a view whose repr does not show them."""
+        self._waited_s += permit.waited_s
         self._tried += 1
         self._key = self._parts.keys.key()
         body, headers = self._request.body, self._request.headers
@@ -186,7 +185,7 @@ class Call:
             provider=parts.provider.name,
             attempts=self._tried,
             waited_s=self._waited_s,
-            elapsed_s=self._elapsed_s(),
+            elapsed_s=time.monotonic() - self._began_s,
         )
 
     def reader(self, headers: Mapping[str, str]) -> StreamReader:
@@ -312,29 +311,41 @@ class Call:
 
     def _answered(self) -> Reply:
         """Send the request once, and return the reply."""
-        parts, cost = self._parts, self.cost()
-        with self.reserve(cost) as permit:
-            exchange = parts.lessons.begin()
+        cost = self.cost()
+        permit = self.reserve(cost)
+        try:
+            return self._answered_with(permit, cost)
+        finally:
             try:
-                raw = self._exchanged(permit)
-                views = self.learned(raw.headers)
-                reply = self.read(raw)
-            except RateLimitError as error:
-                self.refused(permit, error)
+                permit.cancel()
+            except BaseException:
+                # Ctrl-C cut it short, and others wait for it.
+                permit.cancel()
                 raise
-            finally:
-                parts.lessons.end(exchange)
-            self.completed(reply, views, permit=permit, exchange=exchange, cost=cost)
+
+    def _answered_with(self, permit: Permit, cost: Cost | None) -> Reply:
+        lessons = self._parts.lessons
+        exchange = lessons.begin()
+        try:
+            raw = self._exchanged(permit)
+            views = self.learned(raw.headers)
+            reply = self.read(raw)
+        except RateLimitError as error:
+            self.refused(permit, error)
+            raise
+        finally:
+            lessons.end(exchange)
+        self.completed(reply, views, permit=permit, exchange=exchange, cost=cost)
         return reply
 
     def opened(self, permit: Permit, idle_s: float | None) -> OpenReply:
         """Send the request once, and return the reply when its head is there."""
-        request = self.request_bytes()
+        request = self._outgoing(permit)
         self._bound_exchange()
         return self._parts.connections.open(request, permit, idle_s=idle_s)
 
     def _exchanged(self, permit: Permit) -> RawReply:
-        request = self.request_bytes()
+        request = self._outgoing(permit)
         self._bound_exchange()
         if self._work is None:
             return self._parts.connections.exchange(request, permit)
@@ -351,8 +362,8 @@ class Call:
             ends_at_s = min(bounds.ends_at_s, time.monotonic() + EXCHANGE_S)
             scope.enter(scope.Scope(ends_at_s, bounds.token, bounds.work))
 
-    def _recalled(self, work: scope.Work | None) -> scope.RememberedChat | None:
-        if work is None or not work.remembers:
+    def _recalled(self, work: scope.Work) -> scope.RememberedChat | None:
+        if not work.remembers:
             return None
         where = self._parts.where.encode()
         return work.chat(sha256(where + b"\n" + canonical(self._request.fields)).digest())
@@ -403,7 +414,7 @@ def _new_name() -> str:
 
 
 def _name_line(name: str) -> bytes:
-    return b"%s: %s\r\n" % (IDEMPOTENCY_KEY.encode(), name.encode())
+    return f"{IDEMPOTENCY_KEY}: {name}\r\n".encode()
 
 
 def _names_itself(headers: Mapping[str, str]) -> bool:
@@ -416,9 +427,17 @@ def _reserved_in_sight(
     """Return the permit, while the run around sees that it is waited for."""
     work.waits("budget")
     try:
-        return reserve(costs)
-    finally:
+        permit = reserve(costs)
+    except BaseException:
         work.goes_on("budget")
+        raise
+    try:
+        work.goes_on("budget")
+    except BaseException:
+        # Ctrl-C: nobody knows of the permit yet.
+        permit.cancel()
+        raise
+    return permit
 
 
 def _capped(retry_after_s: float | None) -> float | None:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from lionlite import jsontext
 from lionlite.exceptions import (
     ResponseError,
@@ -36,6 +34,7 @@ from lionlite.service.status import (
 from lionlite.service.transport.parse import RawReply
 from lionlite.service.usage import read_usage, usage_in
 from lionlite.service.wire import read_reply
+from lionlite.value import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -193,7 +192,7 @@ class StreamReader:
         if isinstance(found, ServiceError):
             # Raised here, where no local holds the body: it may echo the key.
             raise found
-        return attrs.evolve(found, attempts=attempts, waited_s=waited_s, elapsed_s=elapsed_s)
+        return changed(found, attempts=attempts, waited_s=waited_s, elapsed_s=elapsed_s)
 
     # --- what an event means
 

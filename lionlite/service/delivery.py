@@ -79,7 +79,8 @@ class Delivery:
         bounds = _bounds(timeout_s, token)
         # In a context of its own: Ctrl-C between entering a scope and leaving
         # it must not leave a deadline behind in the caller's.
-        return copy_context().run(self._delivered, request, bounds, timeout_s is not None)
+        call = Call(self, request, bounds, is_bounded=timeout_s is not None)
+        return copy_context().run(call.answer)
 
     def stream(
         self,
@@ -101,20 +102,8 @@ class Delivery:
             LionError: See `Service.stream`.
         """
         bounds = _bounds(timeout_s, token)
-        return copy_context().run(self._streamed, request, bounds, timeout_s is not None, idle_s)
-
-    def _delivered(self, request: Request, bounds: scope.Scope, is_bounded: bool) -> Reply:  # noqa: FBT001
-        return Call(self, request, bounds, is_bounded=is_bounded).answer()
-
-    def _streamed(
-        self,
-        request: Request,
-        bounds: scope.Scope,
-        is_bounded: bool,  # noqa: FBT001
-        idle_s: float | None,
-    ) -> Stream:
-        call = Call(self, request, bounds, is_bounded=is_bounded)
-        return streamed(self, call, idle_s=idle_s)
+        call = Call(self, request, bounds, is_bounded=timeout_s is not None)
+        return copy_context().run(streamed, self, call, idle_s=idle_s)
 
 
 def _bounds(timeout_s: float | None, token: scope.CancelToken) -> scope.Scope:

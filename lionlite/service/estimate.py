@@ -11,10 +11,9 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-import attrs
-
 from lionlite.service.experience import Experience
 from lionlite.tokens import ESTIMATE, TokenCounter, encoding_for_model
+from lionlite.value import Value
 
 if TYPE_CHECKING:
     from lionlite.records import Usage
@@ -29,8 +28,7 @@ MAX_KINDS = 1_024
 _log = logging.getLogger("lionlite")
 
 
-@attrs.frozen
-class Cost:
+class Cost(Value, frozen=True):
     """What one request is taken to cost.
 
     Attributes:
@@ -81,9 +79,9 @@ class Estimator:
         known = self._experiences.get((request.model, request.tools))
         factor, answer = (1.0, None) if known is None else (known.input_factor, known.output_tokens)
         return Cost(
-            input_tokens=math.ceil(counted * max(factor, self._least_factor)),
-            output_tokens=request.answers * (request.cap or answer or DEFAULT_OUTPUT_TOKENS),
-            counted_input=counted,
+            math.ceil(counted * max(factor, self._least_factor)),
+            request.answers * (request.cap or answer or DEFAULT_OUTPUT_TOKENS),
+            counted,
         )
 
     def learn(self, request: Request, cost: Cost, usage: Usage) -> None:

@@ -59,6 +59,8 @@ class KeySource:
             ConfigError: There is none, naming where it was looked for; or it
                 cannot go into a header.
         """
+        if not self._given.is_empty:
+            return self._given
         key = self._find()
         if key.is_empty and self._needs_key:
             msg = (
@@ -71,8 +73,6 @@ class KeySource:
     def _find(self) -> Secret:
         if self._function is not None:
             return _checked(_secret_of(self._function()), "The result of api_key()")
-        if not self._given.is_empty:
-            return self._given
         if self._variable is None:
             return NO_SECRET
         return _checked(_secret_of(os.environ.get(self._variable, "")), self._variable)

@@ -88,8 +88,9 @@ class Lessons:
 
     def counts_tokens(self, model: str) -> bool:
         """Whether the tokens of a call to *model* matter to the budget."""
-        names = self._by_model.get(model, ())
-        return self._counts_always or any(not name.startswith("requests") for name in names)
+        if self._counts_always:
+            return True
+        return any(not name.startswith("requests") for name in self._by_model.get(model, ()))
 
     def costs_of(self, model: str, cost: Cost | None) -> dict[str, int]:
         """Return what a call to *model* asks of the budget, by dimension."""

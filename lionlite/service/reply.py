@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import attrs
-
 from lionlite import jsontext
 from lionlite.exceptions import ResponseError
 from lionlite.service.responses import completion_of
 from lionlite.service.usage import read_cost, read_usage, usage_in
+from lionlite.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +27,7 @@ _NO_SPEECH = frozenset({"thinking", "reasoning"})
 """Parts of a content that the model did not say aloud."""
 
 
-@attrs.frozen
-class Reply:
+class Reply(Value, frozen=True):
     """One answer of a model, with what it cost.
 
     `str(reply)` is the text.
@@ -64,10 +62,14 @@ class Reply:
     attempts: int = 1
     waited_s: float = 0.0
     elapsed_s: float = 0.0
-    raw: dict[str, Any] = attrs.field(factory=dict, repr=False)
+    raw: dict[str, Any] = {}  # noqa: RUF012 - each value gets a copy
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__[:-1]]
+        return f"Reply({', '.join(shown)})"
 
 
 class NoAnswerError(Exception):
@@ -107,11 +109,12 @@ def reply_in(
     get = message.get
     content, refusal = get("content"), get("refusal")
     usage = said.get("usage") or usage_in(said)
+    model, reason = body.get("model"), choice.get("finish_reason")
     # By position, in the order of the attributes: keywords cost more.
     return Reply(
         content if type(content) is str else text_of(content),
-        _word(body.get("model")) or "",
-        _word(choice.get("finish_reason")),
+        model if type(model) is str else "",
+        reason if type(reason) is str and reason else None,
         read_usage(usage),
         read_cost(usage) if type(usage) is dict and "cost" in usage else None,
         () if _CALLS.isdisjoint(message) else _tool_calls_of(message),

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from lionlite import jsontext
 from lionlite.arguments import nearest
 from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 from lionlite.service.providers import MAX_COMPLETION_TOKENS, MAX_TOKENS, Provider
+from lionlite.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CAPS = (MAX_TOKENS, MAX_COMPLETION_TOKENS)
+_CAPS = frozenset({MAX_TOKENS, MAX_COMPLETION_TOKENS})
 
 _REFUSED = {
     "messages": "the messages are the session's: pass Session(messages=...)",
@@ -29,8 +28,7 @@ _REFUSED = {
 }
 
 
-@attrs.frozen
-class Request:
+class Request(Value, frozen=True):
     """What goes to the provider.
 
     Attributes:
@@ -45,13 +43,17 @@ class Request:
     """
 
     model: str
-    messages: Sequence[Mapping[str, Any]] = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
+    messages: Sequence[Mapping[str, Any]]
+    body: bytes
     cap: int | None = None
     answers: int = 1
-    tools: str = attrs.field(default="", repr=False)
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    fields: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    tools: str = ""
+    headers: Mapping[str, str] = {}
+    fields: Mapping[str, Any] = {}
+
+    def __repr__(self) -> str:
+        # Not what is said: it is the user's.
+        return f"<Request to {self.model}, {len(self.body)} bytes>"
 
 
 def build_request(
@@ -176,6 +178,8 @@ def _renamed_cap(given: dict[str, Any], provider: Provider) -> dict[str, Any]:
 
 def _cap_of(body: Mapping[str, Any]) -> int | None:
     """Return the cap on one answer, if the body has one that can be true."""
+    if _CAPS.isdisjoint(body):
+        return None
     caps = [_count(body.get(name), 0) for name in _CAPS if name in body]
     return max(caps) if caps and all(caps) else None
 

@@ -9,11 +9,12 @@ Source: the rule of openai-python, but a 429 that means "no credit" is final.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from lionlite.exceptions import RateLimitError, ResponseError, ServiceError
+from lionlite.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +47,7 @@ class RetryPolicy:
     max_retries: int = 2
 
 
-@attrs.frozen
-class Attempts:
+class Attempts(Value, frozen=True):
     """What a call has been through so far.
 
     Attributes:
@@ -76,6 +76,9 @@ class Attempts:
             bad_replies=self.bad_replies + isinstance(error, ResponseError),
             elapsed_s=elapsed_s,
         )
+
+
+NO_ATTEMPTS: Final = Attempts()
 
 
 def wait_before_retry(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from lionlite import scope
 from lionlite.arguments import keywords_checked
+from lionlite.display import once_made
 from lionlite.exceptions import ConfigError
 from lionlite.service.address import (
     CHAT_PATH,
@@ -31,6 +32,7 @@ from lionlite.service.neighbours import forget, warn_of_second
 from lionlite.service.request import build_request
 from lionlite.service.retry import RetryPolicy
 from lionlite.service.retry_budget import RetryBudget
+from lionlite.service.secret import Secret
 from lionlite.service.settings import (
     IDLE_S,
     checked_idle_timeout,
@@ -137,9 +139,12 @@ class Service:
     ) -> None:
         try:
             keys = KeySource(provider, api_key, key_scheme)
+            # Either may hold a password.
+            hidden_proxy = None if proxy is None else Secret(proxy)
+            hidden_store = None if store is None else Secret(store)
         finally:
-            # No frame of a traceback may show it.
-            del api_key
+            # No frame of a traceback may show them.
+            del api_key, proxy, store
         self._provider = provider
         self._model = provider.default_model if model is None else model
         self._timeout_s = checked_timeout(timeout)
@@ -149,7 +154,7 @@ class Service:
         # In the order of its attributes, that of the signature as far as it goes.
         asked = BudgetArguments(
             *(max_requests, max_tokens, interval, limits, charge, max_concurrency),
-            *(store, budget, on_store_down),
+            *(hidden_store, budget, on_store_down),
         )
         self._delivery = _delivery(
             provider,
@@ -159,12 +164,12 @@ class Service:
             headers=checked_headers(headers, name="headers"),
             encoding_name=checked_encoding_name(token_encoding_name),
             policy=RetryPolicy(max_retries=checked_retries(max_retries)),
-            way=way_to(origin, proxy=proxy, http_client=http_client, env=os.environ),
+            way=way_to(origin, proxy=hidden_proxy, http_client=http_client, env=os.environ),
         )
         # The last one is that of new calls. No lock: a fork would copy it held.
         self._tokens = deque([scope.CancelToken()])
         # With a store, other services of the account are what it is for.
-        self._is_known = store is not None
+        self._is_known = hidden_store is not None
 
     @property
     def provider_name(self) -> str:
@@ -295,10 +300,8 @@ class Service:
     ) -> None:
         self.close()
 
+    @once_made
     def __repr__(self) -> str:
-        if not hasattr(self, "_tokens"):
-            # A constructor that failed is shown in tracebacks with locals.
-            return "<Service, not made>"
         return f"<Service {self._provider.name} at {self.base_url}>"
 
     def __reduce__(self) -> NoReturn:
@@ -333,10 +336,8 @@ class Service:
     def _check_key(self) -> None:
         """Raise if there is no key, or no safe way for it: before the budget is asked."""
         key = self._delivery.keys.key()
-        if key.is_empty:
-            return
-        refuse_key_in_clear(self._address, allow_http=self._allow_http)
-        if not self._is_known:
+        if not key.is_empty and not self._is_known:
+            refuse_key_in_clear(self._address, allow_http=self._allow_http)
             self._is_known = True
             warn_of_second(self, host=self._address.host_header, key=key)
 

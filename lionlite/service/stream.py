@@ -1,15 +1,16 @@
 """A model's answer as it is being written.
 
-Holds: `Stream`, the iterator of text that a caller gets, and how a call opens
-one. Does not hold: what the events mean (chunks.py), sockets (transport/), or
-the turn that a stream may be part of (conversation/). A stream belongs to one
-thread at a time.
+Holds: `Stream`, the iterator of text that a caller gets, how a call opens one,
+and `Held`, what the call holds meanwhile. Does not hold: what the events mean
+(chunks.py), sockets (transport/), or the turn that a stream may be part of
+(conversation/). A stream belongs to one thread at a time.
 """
 
 from __future__ import annotations
 
 import _thread
 import contextlib
+import functools
 import os
 import time
 import weakref
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from lionlite.service.chunks import StreamReader
     from lionlite.service.delivery import Delivery
     from lionlite.service.estimate import Cost
-    from lionlite.service.lessons import Exchange
+    from lionlite.service.lessons import Exchange, Lessons
     from lionlite.service.reply import Reply
     from lionlite.service.transport.streamed import OpenReply
 
@@ -74,18 +75,19 @@ class Stream:
         self._ready: deque[str] = deque()
         self._is_over = False
         self._on_reply: list[Callable[[Reply], None]] = []
-        self._on_end: list[Callable[[], None]] = []
+        self._on_end: list[Callable[[], object]] = []
         self.reply: Reply | None = None
         self._dropped = weakref.finalize(self, _give_up, source, self._on_end, os.getpid())
         self._dropped.atexit = False
 
-    def when(self, *, complete: Callable[[Reply], None], over: Callable[[], None]) -> None:
+    def when(self, *, complete: Callable[[Reply], None], over: Callable[[], object]) -> None:
         """Have *complete* called with the reply, and *over* when it ends in any way.
 
-        Neither may hold the stream; *over* may be called in another thread.
+        Neither may hold the stream; *over* may be called in another thread, and twice.
         """
-        self._on_reply.append(complete)
+        # In this order: Ctrl-C in between must not lose *over*.
         self._on_end.append(over)
+        self._on_reply.append(complete)
 
     def __iter__(self) -> Self:
         return self
@@ -99,13 +101,12 @@ class Stream:
 
     def close(self) -> None:
         """Leave the stream; what has not been read is lost. A second call does nothing."""
-        self._ready.clear()
-        if not self._is_over:
-            self._is_over = True
-            try:
-                self._source.leave()
-            finally:
-                self._ended()
+        try:
+            self._ready.clear()
+            self._end()
+        finally:
+            # Again: Ctrl-C may have cut it short, and others wait for what it held.
+            self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -128,19 +129,21 @@ class Stream:
             if reply is not None:
                 for complete in self._on_reply:
                     complete(reply)
+                self.reply = reply
+                self._end()
         except BaseException:
             self.close()
             raise
         self._ready.extend(pieces)
-        if reply is not None:
-            self.reply = reply
-            self._is_over = True
-            self._ended()
 
-    def _ended(self) -> None:
-        self._dropped.detach()
-        for over in self._on_end:
-            over()
+    def _end(self) -> None:
+        """Give everything back; may be cut short at any place, and called again."""
+        if not self._is_over:
+            self._source.leave()
+            for over in self._on_end:
+                over()
+            self._dropped.detach()
+            self._is_over = True
 
 
 class Source(Protocol):
@@ -167,6 +170,56 @@ class Whole:
         """Do nothing: it holds nothing."""
 
 
+class Held:
+    """What a call holds while it is sent and read, one attempt after the other.
+
+    Ctrl-C may come between any two steps: what was taken stands here from the
+    next step on, and giving it back may be cut short at any place and done twice.
+
+    Args:
+        call: The call.
+        lessons: Counts the exchanges.
+
+    Attributes:
+        permit: Its share of the budget.
+        opened: The open reply.
+        exchange: The exchange under way.
+        is_waiting: Whether the run around counts it among those that wait.
+    """
+
+    def __init__(self, call: Call, lessons: Lessons) -> None:
+        self._call = call
+        self._lessons = lessons
+        self._is_recorded = False
+        self.permit: Permit | None = None
+        self.opened: OpenReply | None = None
+        self.exchange: Exchange | None = None
+        self.is_waiting = False
+
+    def give_back(self) -> None:
+        """Free connection and permit; what was not settled stays charged as estimated."""
+        try:
+            if self.opened is not None:
+                self.opened.close()
+        finally:
+            if self.permit is not None:
+                self.permit.cancel()
+            # These two only count, so each is crossed out before: Python looks
+            # for signals at calls, and there is none in between.
+            if self.is_waiting:
+                self.is_waiting = False
+                self._call.goes_on()
+            exchange, self.exchange = self.exchange, None
+            self._lessons.end(exchange)
+
+    def ended(self, record: Callable[[], None]) -> None:
+        """Give everything back and *record* how the call ended, unless that was done."""
+        self.give_back()
+        if not self._is_recorded:
+            self._is_recorded = True
+            record()
+
+
 class Arriving:
     """A reply that is on its way.
 
@@ -174,10 +227,10 @@ class Arriving:
         call: Whose reply it is.
         opened: The open reply.
         reader: What its bytes mean.
+        held: What the call holds.
         permit: The call's share of the budget.
         exchange: The exchange under way.
         cost: What the call was taken to cost.
-        end: Ends the exchange, called once.
     """
 
     def __init__(
@@ -186,22 +239,21 @@ class Arriving:
         opened: OpenReply,
         reader: StreamReader,
         *,
+        held: Held,
         permit: Permit,
         exchange: Exchange | None,
         cost: Cost | None,
-        end: Callable[[], None],
     ) -> None:
         self._call = call
         self._opened = opened
         self._chunks = opened.chunks()
         self._reader = reader
+        self._held = held
         self._permit = permit
         self._exchange = exchange
         self._cost = cost
-        self._end = end
         self._cut: ConnectionFailed | None = None
         self._is_read = False
-        self._is_over = False
 
     def more(self) -> tuple[list[str], Reply | None]:
         """Return what arrived; the reply only when it is remembered and settled."""
@@ -213,15 +265,12 @@ class Arriving:
         except BaseException as error:
             self._failed(error)
             raise
-        self._over()
-        self._call.record(reply)
+        self._held.ended(functools.partial(self._call.record, reply))
         return pieces, reply
 
     def leave(self) -> None:
         """Close the connection, so that the provider stops, and settle the call."""
-        if not self._is_over:
-            self._over()
-            self._call.record_failure(GeneratorExit())
+        self._held.ended(functools.partial(self._call.record_failure, GeneratorExit()))
 
     def _next_pieces(self) -> list[str]:
         try:
@@ -260,24 +309,13 @@ class Arriving:
             self._call.refused(self._permit, error)
         if self._reader.usage is not None:
             self._call.settle(self._permit, self._reader.usage)
-        self._over()
         if isinstance(error, LionError):
             self._call.noted(error)
             error.partial = error.partial or self._reader.partial
             if isinstance(error, ServiceError) and error.partial:
                 # Part of it was handed out: who retries must know.
                 error.retryable = False
-        self._call.record_failure(error)
-
-    def _over(self) -> None:
-        """Give back socket and permit; what was not settled stays charged as estimated."""
-        self._is_over = True
-        self._call.goes_on()
-        try:
-            self._opened.close()
-        finally:
-            self._permit.__exit__(None, None, None)
-            self._end()
+        self._held.ended(functools.partial(self._call.record_failure, error))
 
 
 def streamed(parts: Delivery, call: Call, *, idle_s: float | None) -> Stream:
@@ -291,41 +329,33 @@ def streamed(parts: Delivery, call: Call, *, idle_s: float | None) -> Stream:
     Raises:
         LionError: See `Service.stream`.
     """
+    held = Held(call, parts.lessons)
     try:
         kept = call.replayed()
         if kept is None:
-            return Stream(call.until(lambda: _opened(parts, call, idle_s)))
+            return Stream(call.until(lambda: _opened(parts, call, held, idle_s=idle_s)))
+        held.ended(functools.partial(call.record, kept))
+        return Stream(Whole(kept))
     except BaseException as error:
-        call.record_failure(error)
+        held.ended(functools.partial(call.record_failure, error))
         raise
-    call.record(kept)
-    return Stream(Whole(kept))
 
 
-def _opened(parts: Delivery, call: Call, idle_s: float | None) -> Source:
+def _opened(parts: Delivery, call: Call, held: Held, *, idle_s: float | None) -> Source:
     """Send the request once; return the source of its text."""
-    cost = call.cost()
-    permit = call.reserve(cost)
     with contextlib.ExitStack() as undo:
-        undo.push(permit)
-        exchange = parts.lessons.begin()
-        undo.callback(parts.lessons.end, exchange)
+        undo.callback(held.give_back)
+        cost = call.cost()
+        permit = held.permit = call.reserve(cost)
+        exchange = held.exchange = parts.lessons.begin()
         call.waits()
-        undo.callback(call.goes_on)
-        opened = call.opened(permit, idle_s)
-        undo.callback(opened.close)
+        held.is_waiting = True
+        opened = held.opened = call.opened(permit, idle_s)
         if opened.status // 100 != _GOOD:
             raise _refusal(call, opened, permit)
+        reader = call.reader(opened.headers)
         undo.pop_all()
-    return Arriving(
-        call,
-        opened,
-        call.reader(opened.headers),
-        permit=permit,
-        exchange=exchange,
-        cost=cost,
-        end=lambda: parts.lessons.end(exchange),
-    )
+    return Arriving(call, opened, reader, held=held, permit=permit, exchange=exchange, cost=cost)
 
 
 def _refusal(call: Call, opened: OpenReply, permit: Permit) -> LionError:
@@ -342,7 +372,7 @@ def _refusal(call: Call, opened: OpenReply, permit: Permit) -> LionError:
     return ResponseError(msg, status=opened.status)
 
 
-def _give_up(source: Source, on_end: list[Callable[[], None]], pid: int) -> None:
+def _give_up(source: Source, on_end: list[Callable[[], object]], pid: int) -> None:
     """Leave a stream that was dropped.
 
     Garbage collection may run this inside any lock, our own too, so another
@@ -353,7 +383,7 @@ def _give_up(source: Source, on_end: list[Callable[[], None]], pid: int) -> None
             _thread.start_new_thread(_leave, (source, on_end))
 
 
-def _leave(source: Source, on_end: list[Callable[[], None]]) -> None:
+def _leave(source: Source, on_end: list[Callable[[], object]]) -> None:
     try:
         source.leave()
     finally:

@@ -41,14 +41,9 @@ def read_usage(usage: Any) -> Usage | None:
             sent = max((total or 0) - (received or 0), 0)
         if received is None:
             received = max((total or 0) - sent, 0)
-    cached = usage.get("prompt_tokens_details")
-    reasoning = usage.get("completion_tokens_details")
-    return Usage(
-        sent,
-        received,
-        (_count(cached, "cached_tokens") or 0) if isinstance(cached, dict) else 0,
-        (_count(reasoning, "reasoning_tokens") or 0) if isinstance(reasoning, dict) else 0,
-    )
+    cached = _detail(usage.get("prompt_tokens_details"), "cached_tokens")
+    reasoning = _detail(usage.get("completion_tokens_details"), "reasoning_tokens")
+    return Usage(sent, received, cached, reasoning)
 
 
 def read_cost(usage: Any) -> float | None:
@@ -60,6 +55,13 @@ def read_cost(usage: Any) -> float | None:
         except OverflowError:
             return None
     return None
+
+
+def _detail(details: Any, key: str) -> int:
+    # Zero is the usual one: no need to look whether it can be true.
+    if not isinstance(details, dict) or not details.get(key):
+        return 0
+    return _count(details, key) or 0
 
 
 def _count(usage: dict[str, Any], key: str) -> int | None:

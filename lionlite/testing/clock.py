@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 
+from lionlite.display import once_made
 from lionlite.exceptions import ConfigError
 from lionlite.testing.settings import check_seconds
 
@@ -37,6 +38,7 @@ class ManualClock:
         """Return `now_s()`."""
         return self.now_s()
 
+    @once_made
     def __repr__(self) -> str:
         return f"ManualClock(now_s={self.now_s()!r})"
 
@@ -84,7 +86,7 @@ class ManualClock:
 
 
 def _instant(name: str, value: float) -> float:
-    if not math.isfinite(value):
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
         msg = f"{name}={value!r} is no instant: give finite seconds."
         raise ConfigError(msg)
     return float(value)

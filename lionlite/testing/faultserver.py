@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from lionlite.display import once_made
 from lionlite.exceptions import ConfigError
 from lionlite.testing.faults.catalogue import FAULTS
 from lionlite.testing.faults.wirefault import Asked, WireFault, healthy
@@ -111,6 +112,7 @@ class FaultServer:
     ) -> None:
         self.close()
 
+    @once_made
     def __repr__(self) -> str:
         where = f"port={self._server.port}" if self._server else "not started"
         return f"FaultServer({where}, requests={len(self.requests)})"

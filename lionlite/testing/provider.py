@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 import lionlite
+from lionlite.display import once_made
 from lionlite.exceptions import ConfigError
 from lionlite.testing.endpoint import Endpoint
 from lionlite.testing.log import ReceivedRequest, RequestLog
@@ -128,6 +129,7 @@ class FakeProvider:
     ) -> None:
         self.close()
 
+    @once_made
     def __repr__(self) -> str:
         where = f"port={self._server.port}" if self._server else "not started"
         return f"FakeProvider({where}, model={self.model!r}, requests={len(self.requests)})"

@@ -74,6 +74,21 @@ def test_extra_keywords_are_refused_naming_partial(call):
         call([1], str, model="gpt")
 
 
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("flatten", r"LionAGI joined the lists that func returned; .* \[part for value in values "),
+        ("dropna", r"LionAGI dropped None from items and results; .* if item is not None\]"),
+    ],
+)
+@pytest.mark.parametrize("call", FAMILY)
+def test_what_lionagi_did_to_items_and_results_has_a_cure_of_its_own(call, name, cure):
+    with pytest.raises(ConfigError, match=rf"has no argument '{name}': {cure}") as caught:
+        call([1], str, **{name: True})
+
+    assert "partial" not in str(caught.value)
+
+
 def test_a_misspelt_keyword_is_told_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'max_workers'"):
         lcall([1], str, max_worker=3)

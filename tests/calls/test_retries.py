@@ -7,6 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 
+from lionlite import scope
 from lionlite.calls.family import icall, lcall
 from lionlite.exceptions import (
     AuthenticationError,
@@ -106,6 +107,16 @@ def test_an_error_that_says_when_to_come_again_is_obeyed():
     assert lcall([1], func, retries=1) == [2]
 
     assert time.monotonic() - began_s >= 0.15
+
+
+def test_an_error_that_asks_for_too_long_a_wait_is_final(monkeypatch):
+    slept = []
+    monkeypatch.setattr(scope, "sleep", lambda seconds, phase: slept.append(seconds))
+    func = Flaky(ServerError(retry_after_s=120.0), error := ServerError(retry_after_s=120.5))
+
+    assert lcall([1], func, retries=5, on_error="return") == [error]
+
+    assert (func.calls, slept) == (2, [120.0])
 
 
 @pytest.mark.parametrize("retry_after_s", [600, None], ids=["too late then", "too late now"])

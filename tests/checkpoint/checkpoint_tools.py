@@ -14,10 +14,9 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-import attrs
-
 from lionlite import scope
 from lionlite.calls.journal.checkpoint import open_checkpoint
+from lionlite.value import changed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +52,7 @@ def do(record, func, item):
     if record.skip is not None:
         return record.skip[0]
     record.begun()
-    with scope.entered(attrs.evolve(scope.current(), work=record.work)):
+    with scope.entered(changed(scope.current(), work=record.work)):
         try:
             value = func(item)
         except Exception as error:

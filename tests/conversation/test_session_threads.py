@@ -81,8 +81,7 @@ def in_flight(provider, session, gate):
 def until_waiting(session, count):
     """Wait until *count* threads wait for the turn that is under way."""
     ends_at_s = time.monotonic() + 10
-    lines = session.default_branch._turns._lines
-    while sum(len(line.turns) for line in lines.values()) <= count:
+    while session.default_branch._turns.length <= count:
         assert time.monotonic() < ends_at_s
         time.sleep(0.0005)
 

@@ -12,19 +12,20 @@ from dis import opname
 
 import pytest
 
-from lionlite import DeadlineExceeded, deadline
+from lionlite import DeadlineExceeded, deadline, line
 from lionlite.conversation import turns
 from lionlite.conversation.turns import TurnLock
 
 # Where Python looks for signals: after these. Not traced are __enter__, __exit__ and
 # _surely_leave, which stand outside of what they protect until their first step.
 CHECKED_AFTER = ("CALL", "RESUME", "JUMP_BACKWARD")
-TRACED = {"turn", "is_held_here", "_take", "_wait", "_leave"}
+TRACED = {"turn", "place", "is_held_here", "_places_in", "_is_inside", "_take", "_wait", "_leave"}
+FILES = {line.__file__, turns.__file__}
 
 
 @contextmanager
 def ctrl_c_at(number):
-    """Raise KeyboardInterrupt at the *number*-th place in turns.py where it may come."""
+    """Raise KeyboardInterrupt at the *number*-th place where it may come."""
     seen, last = itertools.count(), {}
 
     def at_opcode(frame, event, _argument):
@@ -36,7 +37,8 @@ def ctrl_c_at(number):
         return at_opcode
 
     def at_call(frame, _event, _argument):
-        if frame.f_code.co_filename != turns.__file__ or frame.f_code.co_name not in TRACED:
+        code = frame.f_code
+        if code.co_filename not in FILES or code.co_name not in TRACED:
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
@@ -53,7 +55,7 @@ def ctrl_c_at(number):
 
 
 def waiting(lock):
-    return sum(len(line.turns) for line in lock._lines.values())
+    return lock.length
 
 
 def until(condition):
@@ -150,14 +152,14 @@ def test_ctrl_c_at_any_place_loses_no_turn(take):
 
 
 def test_a_turn_whose_giving_back_is_cut_short_is_given_back(monkeypatch):
-    lock, leave, cuts = TurnLock(), turns._Turn._leave, ["once"]
+    lock, leave, cuts = TurnLock(), line._Place._leave, ["once"]
 
     def cut_short(turn):
         if cuts:
             raise KeyboardInterrupt(cuts.pop())
         leave(turn)
 
-    monkeypatch.setattr(turns._Turn, "_leave", cut_short)
+    monkeypatch.setattr(line._Place, "_leave", cut_short)
 
     with pytest.raises(KeyboardInterrupt), lock.turn():
         pass

@@ -36,11 +36,7 @@ def waiting(decorated):
     """Return how many stand in the lines of a cached function, makers included."""
     cells = dict(zip(decorated.__code__.co_freevars, decorated.__closure__, strict=True))
     memo = cells["memo"].cell_contents
-    return sum(
-        len(hall.places)
-        for flight in list(memo._flights.values())
-        for hall in flight.line._halls.values()
-    )
+    return sum(flight.line.length for flight in list(memo._flights.values()))
 
 
 def until(condition):

@@ -16,18 +16,18 @@ from dis import opname
 
 import pytest
 
-from lionlite.calls.decorators import line as line_module
+from lionlite import line as line_module
 from lionlite.calls.decorators.cd import cd
-from lionlite.calls.decorators.line import Line
 from lionlite.calls.family import lcall
 from lionlite.exceptions import Cancelled, DeadlineExceeded
+from lionlite.line import Line
 from lionlite.scope import cancellable, deadline
 
 pytestmark = pytest.mark.quick
 
 
 def standing(line):
-    return sum(len(hall.places) for hall in line._halls.values())
+    return sum(map(len, line._by_process.values()))
 
 
 def line_of(decorated, name="line"):
@@ -343,7 +343,7 @@ def test_functions_under_one_throttle_share_the_pace():
 # Where Python looks for signals: after these. Not traced are __enter__, __exit__ and
 # _surely_leave, which stand outside of what they protect until their first step.
 CHECKED_AFTER = ("CALL", "RESUME", "JUMP_BACKWARD")
-TRACED = {"place", "_hall", "is_any_in", "_take", "_wait", "_leave"}
+TRACED = {"place", "_places_in", "_is_inside", "_take", "_wait", "_leave", "<genexpr>"}
 
 
 @contextmanager
@@ -504,14 +504,12 @@ def test_a_fork_inside_a_place_leaves_it_to_the_parent():
     line = Line(1, phase="test")
     place = line.place()
     place.__enter__()
-    lock = line._halls[os.getpid()].lock
-    with lock:  # as another thread of the parent may hold it
-        child = os.fork()
-        if child == 0:
-            signal.alarm(10)
-            place.__exit__(None, None, None)
-            with line.place():
-                os._exit(0)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        place.__exit__(None, None, None)
+        with line.place():
+            os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert standing(line) == 1
     place.__exit__(None, None, None)
@@ -541,3 +539,54 @@ def test_a_place_whose_giving_back_is_cut_short_is_given_back(monkeypatch):
         pass
 
     assert standing(line) == 0
+
+
+class Meddled(list):
+    """The places of a line; whoever removes itself is overtaken by *also* before it goes on."""
+
+    also = None
+
+    def remove(self, place):
+        super().remove(place)
+        also, self.also = self.also, None
+        if also is not None:
+            also()
+
+
+def test_of_two_that_leave_at_once_both_let_somebody_in():
+    line, places = Line(2, phase="test"), Meddled()
+    line._by_process[os.getpid()] = places
+    first, second = line.place(), line.place()
+    first.__enter__()
+    second.__enter__()
+    entered = []
+
+    def wait():
+        with deadline(60), line.place():
+            entered.append(1)
+            until(lambda: len(entered) == 2)
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    until(lambda: standing(line) == 4 and all(place._woken for place in places[2:]))
+    places.also = lambda: second.__exit__(None, None, None)
+    first.__exit__(None, None, None)
+
+    until(lambda: entered == [1, 1])
+    for thread in threads:
+        thread.join(10)
+    assert standing(line) == 0
+
+
+def test_who_is_inside_is_woken_no_more():
+    line = Line(1, phase="test")
+    first, second = line.place(), line.place()
+    first.__enter__()
+    thread = threading.Thread(target=second.__enter__)
+    thread.start()
+    until(lambda: standing(line) == 2 and second._woken)
+    first.__exit__(None, None, None)
+    thread.join(10)
+
+    assert second._woken is None

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lionlite.calls.runs.run import last_run, run
-from lionlite.exceptions import AuthenticationError, CallError, ConfigError
+from lionlite.exceptions import AuthenticationError, CallError, ConfigError, ServerError
 
 
 class Flaky:
@@ -179,3 +179,71 @@ def test_a_checkpoint_tells_equal_items_apart_in_a_retry(tmp_path):
 
     assert first.results == ["a", None, "c"]
     assert third.results == second.results == ["a", "d", "c"]
+
+
+class Writing:
+    """Writes its answer into the item, and fails at the calls in *bad*."""
+
+    def __init__(self, *bad):
+        self.bad = bad
+        self.calls = 0
+
+    def __call__(self, row):
+        self.calls += 1
+        if self.calls in self.bad:
+            raise ServerError(str(self.calls))
+        row["answer"] = self.calls
+        return self.calls
+
+
+def equal_rows(number):
+    return [{"text": "same"} for _ in range(number)]
+
+
+def test_an_item_that_was_changed_leaves_its_answer_to_no_equal_one(tmp_path):
+    path, func = tmp_path / "run.db", Writing(2)
+
+    first = run(equal_rows(3), func, checkpoint=path, max_workers=1)
+    second = first.retry_failed()
+
+    assert (first.results, second.results) == ([1, None, 3], [1, 4, 3])
+    assert run(equal_rows(3), func, checkpoint=path).results == [1, 4, 3]
+
+
+def test_items_left_unread_are_told_from_changed_ones_before_them(tmp_path):
+    path, func = tmp_path / "run.db", Writing(2)
+
+    first = run(iter(equal_rows(9)), func, checkpoint=path, max_workers=1, max_failures=1)
+    second = first.retry_failed(max_failures=None)
+
+    assert second.results == [1, 3, *range(4, 11)]
+    assert run(equal_rows(9), func, checkpoint=path).results == second.results
+
+
+def test_a_run_may_be_retried_more_than_once(tmp_path):
+    path, func = tmp_path / "run.db", Writing(1, 2)
+    first = run(equal_rows(2), func, checkpoint=path, max_workers=1)
+
+    second, third = first.retry_failed(max_workers=1), first.retry_failed(max_workers=1)
+
+    assert second.results == third.results == [3, 4]
+    assert func.calls == 4
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(True, {"key": "text"}), (False, {})], ids=["other names", "first names"]
+)
+def test_a_retry_gives_equal_items_new_names_in_their_order(tmp_path, before, after):
+    writing, path = Writing(2), tmp_path / "run.db"
+
+    def func(row):
+        return writing(dict(row))
+
+    rows = [{"text": None}, *equal_rows(3)]
+    first = run(rows, func, max_workers=1, skip_missing=True, checkpoint=path if before else None)
+    second = first.retry_failed(checkpoint=path, **after)
+
+    assert second.results == [None, 1, 4, 3]
+    # Only the second of the three was kept under its new name.
+    again = run(equal_rows(3), func, checkpoint=path, max_workers=1, **after)
+    assert again.results == [5, 4, 6]

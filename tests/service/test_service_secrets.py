@@ -29,6 +29,8 @@ def deep_text(value, depth=6):
     held = vars(value) if hasattr(value, "__dict__") else {}
     if hasattr(value, "__attrs_attrs__"):
         held = {a.name: getattr(value, a.name) for a in value.__attrs_attrs__}
+    if hasattr(value, "__struct_fields__"):
+        held = {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, dict):
         held = {str(key): item for key, item in value.items()}
     items = list(value) if isinstance(value, (list, tuple, set)) else []
@@ -185,3 +187,42 @@ def test_what_breaks_a_header_does_not_fit(text):
 def test_short_placeholders_are_not_scrubbed_out_of_words():
     assert Secret("none").scrub("none of it") == "none of it"
     assert NO_SECRET.scrub("plain words") == "plain words"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_retries": -1},
+        {"limits": {"nothing": "5/minute"}},
+        {"token_encoding_name": 7},
+        {"interval": 0},
+        {"charge": "nothing"},
+        {"headers": 7},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"proxy": "http://me:CANARY@127.0.0.1:9"},
+        {"proxy": "ftp://me:CANARY@127.0.0.1:9"},
+        {"store": "redis://me:CANARY@127.0.0.1:9/0", "max_requests": 5},
+        {"store": "redis://me:CANARY@127.0.0.1:none/0", "max_requests": 5},
+        {"store": "mysql://me:CANARY@127.0.0.1:9/0", "max_requests": 5},
+    ],
+    ids=["proxy", "bad proxy", "store", "bad store", "other store"],
+)
+def test_a_service_that_cannot_be_made_shows_no_password(address, wrong):
+    with pytest.raises(ConfigError) as caught:
+        Services.OpenAI(**{"api_key": CANARY, **address, **wrong})
+
+    assert_no_canary(shown_by(caught.value))
+
+
+def test_a_wrong_way_to_share_shows_no_password():
+    with pytest.raises(ConfigError, match="on_store_down") as caught:
+        Services.OpenAI(
+            api_key=CANARY, max_requests=5, store="redis://me:CANARY@h/0", on_store_down="panic"
+        )
+
+    assert_no_canary(shown_by(caught.value))

@@ -34,6 +34,7 @@ from lionlite.exceptions import (
     ResponseTooLarge,
 )
 from lionlite.scope import cancellable, deadline
+from lionlite.service.secret import Secret
 from lionlite.service.transport import streamed
 from lionlite.service.transport.connect import Origin
 from lionlite.service.transport.way import way_to
@@ -104,7 +105,8 @@ def test_a_client_of_another_kind_is_refused(client):
 
 def test_a_client_and_a_proxy_exclude_each_other():
     with httpx.Client() as client, pytest.raises(ConfigError, match="exclude each other") as caught:
-        way_to(Origin("h", 443, is_tls=True), proxy="http://u:CANARY@p", http_client=client, env={})
+        proxy = Secret("http://u:CANARY@p")
+        way_to(Origin("h", 443, is_tls=True), proxy=proxy, http_client=client, env={})
 
     assert "CANARY" not in str(caught.value)
 

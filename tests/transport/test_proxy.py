@@ -27,6 +27,7 @@ from wire_tools import (
 
 from lionlite.exceptions import ConfigError, ConnectionFailed, ResponseTooLarge
 from lionlite.scope import deadline
+from lionlite.service.secret import Secret
 from lionlite.service.transport.connect import Origin
 from lionlite.service.transport.proxy import Proxy, proxy_from, proxy_in
 from lionlite.service.transport.way import way_to
@@ -35,7 +36,7 @@ FAR = Origin("far.example", 443, is_tls=True)
 
 
 def way(server, proxy, *, is_tls=False, host="127.0.0.1"):
-    return way_to(Origin(host, server.port, is_tls), proxy=proxy, http_client=None, env={})
+    return way_to(Origin(host, server.port, is_tls), proxy=Secret(proxy), http_client=None, env={})
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ def test_a_forwarded_request_names_its_target_and_hides_nothing_else():
     with RawServer(serve) as proxy:
         origin = Origin("::1", 8080, is_tls=False)
         url = f"http://u:p@127.0.0.1:{proxy.port}"
-        through = way_to(origin, proxy=url, http_client=None, env={})
+        through = way_to(origin, proxy=Secret(url), http_client=None, env={})
         exchange(
             through, memoryview(b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
         )
@@ -366,7 +367,7 @@ def silent_proxy(kind):
 @pytest.mark.parametrize("kind", ["black hole", "http", "https", "socks5"])
 def test_a_silent_proxy_ends_at_the_deadline_and_at_a_cancel(kind, trusted):
     with silent_proxy(kind) as url:
-        through = way_to(FAR, proxy=url, http_client=None, env={})
+        through = way_to(FAR, proxy=Secret(url), http_client=None, env={})
         with ends_at(0.2, "connect"):
             exchange(through)
         with cancelled_after(0.1):

@@ -13,7 +13,7 @@ import lionlite as ll
 from lionlite import exceptions
 from lionlite.conversation.messages import Message
 from lionlite.records import Usage
-from lionlite.testing import FakeProvider
+from lionlite.testing import FAULTS, FakeProvider, FakeStream, FaultServer, WireFault
 
 service = ll.Services.OpenAI()
 assert_type(service, ll.Service)
@@ -184,3 +184,17 @@ with FakeProvider("hello", max_requests=10, interval_s=1.0) as provider:
     assert_type(provider, FakeProvider)
     assert_type(provider.service(max_requests=5), ll.Service)
     assert_type(provider.base_url, str)
+FakeProvider(FakeStream(["Once ", "upon"], delay_s=0.1))
+FakeProvider(["one", FakeStream(["two"])])
+FakeStream(["one"], delay_s="slow")  # type: ignore[arg-type]
+
+assert_type(FAULTS, Mapping[str, WireFault])
+assert_type(FAULTS["status_503"].does, str)
+with FaultServer(["rst_mid_body", FAULTS["status_503"]], pause_s=0.1) as server:
+    assert_type(server, FaultServer)
+    assert_type(server.service(max_retries=0), ll.Service)
+    assert_type(server.base_url, str)
+    assert_type(len(server.requests), int)
+    server.play("status_429")
+FaultServer(503)  # type: ignore[arg-type]
+FAULTS["mine"] = FAULTS["status_503"]  # type: ignore[index]

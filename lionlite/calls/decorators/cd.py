@@ -37,12 +37,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, overload
 from lionlite import scope
 from lionlite.calls.again import is_final, patience_from, within
 from lionlite.calls.asked import whole
-from lionlite.calls.decorators.line import Line, Pace
 from lionlite.calls.decorators.memo import CallKey, Memo
 from lionlite.calls.decorators.shaping import ShapingDecorator
 from lionlite.calls.plain import require_whole
 from lionlite.calls.single import log_default
 from lionlite.exceptions import ConfigError
+from lionlite.line import Line, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import attrs
 
 from lionlite.calls.asked import name_of
-from lionlite.calls.decorators.line import Line
 from lionlite.exceptions import ConfigError
+from lionlite.line import Line
 from lionlite.locks import ProcessLock
 
 if TYPE_CHECKING:

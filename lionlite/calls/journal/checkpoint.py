@@ -1,7 +1,8 @@
 """checkpoint=: a run that a kill does not undo.
 
 Holds: `open_checkpoint` and `Checkpoint`, the recorder of one run. Does not
-hold: one item (item.py), the file (file.py), or the run.
+hold: one item (item.py), the names of all (names.py), the file (file.py), or
+the run.
 
 An item is known by its key, a chat by its item, its request and which one of
 those it is. What was asked decides, so a changed prompt, model or input is
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from lionlite.calls.journal.file import JournalFile
 from lionlite.calls.journal.item import ItemJournal, Terms
-from lionlite.calls.journal.keys import identify, name_of, shortened
+from lionlite.calls.journal.keys import name_of, shortened
+from lionlite.calls.journal.names import Names
 from lionlite.calls.journal.rows import Run
 from lionlite.calls.journal.values import Values
 from lionlite.exceptions import CheckpointError, ConfigError
@@ -37,6 +39,7 @@ def open_checkpoint(
     encode: Callable[[Any], Any] | None = None,
     decode: Callable[[Any], Any] | None = None,
     durability: Durability = "process",
+    names: Names | None = None,
 ) -> Checkpoint:
     """Open the checkpoint file at *path* for one run of *func*; make it if there is none.
 
@@ -62,6 +65,8 @@ def open_checkpoint(
             that all runs agree, it is so in the run that made it too.
         durability: "process": what is finished survives the kill of the
             process. "power": and a power cut; each commit waits for the disk.
+        names: Those that the items have so far, kept for a run that retries
+            this one; None = nobody will.
 
     Raises:
         ConfigError: An argument is wrong.
@@ -79,7 +84,8 @@ def open_checkpoint(
         process=os.getpid(),
     )
     file = JournalFile(place, run, is_power_safe=durability == "power")
-    return Checkpoint(file, run, replays=replay, key=key, values=Values(encode, decode))
+    values = Values(encode, decode)
+    return Checkpoint(file, run, replays=replay, key=key, values=values, names=names)
 
 
 class Checkpoint:
@@ -91,15 +97,11 @@ class Checkpoint:
         replays: As *replay* of `open_checkpoint`.
         key: As there.
         values: How results become text.
-
-    Attributes:
-        has_enough: Always False: no checkpoint ends a run that goes well.
+        names: As there.
 
     Threads: `begin` and `close` belong to the thread that opened it, what
     `begin` returns to the workers.
     """
-
-    has_enough = False
 
     def __init__(
         self,
@@ -109,15 +111,14 @@ class Checkpoint:
         replays: bool,
         key: Callable[[Any], str | int] | None,
         values: Values,
+        names: Names | None,
     ) -> None:
         self._file = file
         self._key = key
         self._trouble: CheckpointError | None = None
         self._terms = Terms(file, run.function, run.version, replays, values, self._refuse)
-        # Hashes of the names so far, a tenth of their memory; and how often
-        # those came again that did.
-        self._seen: set[int] = set()
-        self._repeated: dict[str, int] = {}
+        self._names = Names() if names is None else names
+        self._may_be_retried = names is not None
 
     @property
     def path(self) -> str:
@@ -136,8 +137,10 @@ class Checkpoint:
             CheckpointError: The item has no name, the file cannot be read, or
                 a user's function failed; no item may be begun any more.
         """
-        identity = identify(index, item, self._key)
-        return ItemJournal(self._terms, identity, self._nth_of(identity.key), index)
+        identity, nth = self._names.of(index, item, self._key)
+        if not self._may_be_retried:
+            self._names.finished(index)
+        return ItemJournal(self._terms, identity, nth, index)
 
     def close(self) -> None:
         """Note the end of the run and let others have the file.
@@ -164,16 +167,6 @@ class Checkpoint:
         # One assignment, so no lock; if two items come at once, either will do.
         if self._trouble is None:
             self._trouble = trouble
-
-    def _nth_of(self, key: str) -> int:
-        name = hash(key)
-        if name not in self._seen:
-            self._seen.add(name)
-            return 0
-        # Two names of one hash would be counted as one, and the second item
-        # sought in vain: 1 in 37 million for a million items (2^64 hashes).
-        self._repeated[key] = nth = self._repeated.get(key, 0) + 1
-        return nth
 
 
 def _path_from(path: object) -> str:

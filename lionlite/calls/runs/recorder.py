@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lionlite.calls.item import ItemRecord, Recorder
+    from lionlite.calls.journal.names import Names
     from lionlite.calls.runs.outcome import Sheet, Status
 
 FIRST = 20
@@ -36,6 +37,7 @@ class SheetRecorder:
 
     Args:
         sheet: Where the outcomes go. It may have some already.
+        names: What the checkpoint calls the items; told of those that are done.
         places: The places of the first items to come, which are there already;
             every item after them gets a new place.
         key: What names an item, None for its label or number.
@@ -51,6 +53,7 @@ class SheetRecorder:
         self,
         sheet: Sheet,
         *,
+        names: Names,
         places: Sequence[int] = (),
         key: Callable[[Any], Any] | None = None,
         skip_missing: bool = False,
@@ -60,6 +63,7 @@ class SheetRecorder:
         inner: Recorder | None = None,
     ) -> None:
         self._sheet = sheet
+        self._names = names
         self._places = places
         self._key = key
         self._skip_missing = skip_missing
@@ -67,8 +71,6 @@ class SheetRecorder:
         self._max_failures = max_failures
         self._is_strict = is_strict
         self._inner = inner
-        # Up to this place the checkpoint has heard of the items.
-        self._told = 0
         self._under_way: dict[int, _Item] = {}
         # Guards the two counts and that only one failure stops the run.
         self._lock = ProcessLock()
@@ -101,10 +103,12 @@ class SheetRecorder:
             if self._is_strict:
                 raise error
             return done
-        inner = None if self._inner is None else self._begin_in(self._inner, place, item)
+        inner = None if self._inner is None else self._inner.begin(place, item)
         if inner is not None and inner.skip is not None:
             self._count(is_bad=False)
-            return _Done(self._put(outcomes[place], "ok", value=inner.skip[0]))
+            done = _Done(self._put(outcomes[place], "ok", value=inner.skip[0]))
+            self._names.finished(place)
+            return done
         record = self._under_way[place] = _Item(self, outcomes[place], inner)
         return record
 
@@ -129,6 +133,8 @@ class SheetRecorder:
         Threads: called by workers.
         """
         self._sheet.places[outcome.index] = outcome
+        if outcome.is_ok:
+            self._names.finished(outcome.index)
         self._under_way.pop(outcome.index, None)
         is_bad = outcome.error is not None and (
             isinstance(outcome.error, LionError) or outcome.chats.count > 0
@@ -157,14 +163,6 @@ class SheetRecorder:
             f"The first {FIRST} items all failed, the last: {describe(error)}. "
             "max_failures= says how many may."
         )
-
-    def _begin_in(self, inner: Recorder, place: int, item: object) -> ItemRecord:
-        """Begin the item in the checkpoint, which tells equal items apart by their order."""
-        for passed in self._sheet.places[self._told : place]:
-            if passed.is_ok:
-                inner.begin(passed.index, passed.input)
-        self._told = place + 1
-        return inner.begin(place, item)
 
     def _put(self, place: Outcome, status: Status, **known: Any) -> object:
         self._sheet.places[place.index] = Outcome(

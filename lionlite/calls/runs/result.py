@@ -120,7 +120,9 @@ class Run(Sequence[Outcome]):
 
         What is finished is taken over as it is; what is called again adds its
         tokens, cost and seconds to those of before. Items that the run left
-        unread are read now, from where it stopped.
+        unread are read now, from where it stopped. In the checkpoint an item
+        is what it was when it was read, also if its function changed it since,
+        so that no item has the answers of an equal one.
 
         Args:
             **options: Arguments of `run()` to change, such as *max_workers*;

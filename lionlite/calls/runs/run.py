@@ -22,12 +22,13 @@ from lionlite.arguments import nearest, refuse_unknown
 from lionlite.calls.asked import innermost, name_of, options_from, refuse_misuse, whole
 from lionlite.calls.course import in_order
 from lionlite.calls.engine import Engine
+from lionlite.calls.journal.names import Names
 from lionlite.calls.keeping import keeping_from
 from lionlite.calls.runs.feed import feed_of
 from lionlite.calls.runs.outcome import Sheet
 from lionlite.calls.runs.recorder import SheetRecorder
 from lionlite.calls.runs.result import Run
-from lionlite.calls.runs.rows import fields_of
+from lionlite.calls.runs.rows import fields_of, is_missing
 from lionlite.calls.verdict import Tally, describe, items_failed
 from lionlite.exceptions import CallError, CheckpointError, ConfigError
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from lionlite.calls.journal.checkpoint import Durability
     from lionlite.calls.progress import Show
     from lionlite.calls.runs.feed import Feed
+    from lionlite.calls.runs.outcome import Outcome
 
 T = TypeVar("T")
 
@@ -148,7 +150,7 @@ def run(
         total=feed.total,
         checkpoint=None if checkpoint is None else str(checkpoint),
     )
-    return _run(feed, func, plan, sheet, places=())
+    return _run(feed, func, plan, sheet, places=(), names=Names())
 
 
 def last_run() -> Run | None:
@@ -210,7 +212,13 @@ class Plan:
 
 
 def _run(
-    feed: Feed, func: Callable[[Any], Any], plan: Plan, sheet: Sheet, *, places: Sequence[int]
+    feed: Feed,
+    func: Callable[[Any], Any],
+    plan: Plan,
+    sheet: Sheet,
+    *,
+    places: Sequence[int],
+    names: Names,
 ) -> Run:
     """Run the items of *feed* and fill *sheet*; the first are those at *places*."""
     global _last  # noqa: PLW0603 - the last one of the process
@@ -225,9 +233,9 @@ def _run(
     if plan.on_error == "continue":
         # The error for all is raised below, from all that is known.
         options = attrs.evolve(options, on_error="return")
-    result = Run(sheet, functools.partial(_again, feed, func, plan))
+    result = Run(sheet, functools.partial(_again, feed, func, plan, names=names))
     with ExitStack() as stack:
-        recorder = _recorder(func, plan, sheet, places, stack)
+        recorder = _recorder(func, plan, sheet, places=places, names=names, stack=stack)
         if scope.current().work is None:
             _last = result
         try:
@@ -250,7 +258,9 @@ def _recorder(
     func: Callable[[Any], Any],
     plan: Plan,
     sheet: Sheet,
+    *,
     places: Sequence[int],
+    names: Names,
     stack: ExitStack,
 ) -> SheetRecorder:
     """Return who fills *sheet*; *stack* closes the checkpoint."""
@@ -262,10 +272,12 @@ def _recorder(
         encode=plan.encode,
         decode=plan.decode,
         durability=plan.durability,
+        names=names,
     )
     needed = getattr(innermost(func), "fields", ())
     return SheetRecorder(
         sheet,
+        names=names,
         places=places,
         key=plan.key_of,
         skip_missing=plan.skip_missing,
@@ -296,12 +308,19 @@ def _tally(result: Run) -> Tally:
 
 
 def _again(
-    feed: Feed, func: Callable[[Any], Any], plan: Plan, before: Sheet, options: dict[str, Any]
+    feed: Feed,
+    func: Callable[[Any], Any],
+    plan: Plan,
+    before: Sheet,
+    options: dict[str, Any],
+    *,
+    names: Names,
 ) -> Run:
     """Run what failed or is unfinished in *before*, and what is left of *feed*.
 
     Raises:
         ConfigError: An option is unknown or wrong, or the run still goes on.
+        CheckpointError: An item has no name.
     """
     refuse_unknown(options, _names(), where="retry_failed()")
     if before.took_s is None:
@@ -320,7 +339,22 @@ def _again(
         before_s=before.seconds,
     )
     again = feed.rest([outcomes[place].input for place in places], start=len(outcomes))
-    return _run(again, func, changed, sheet, places=places)
+    has_names = plan.checkpoint is not None and plan.key == changed.key
+    known = names.copy() if has_names else _named_anew(outcomes, changed)
+    return _run(again, func, changed, sheet, places=places, names=known)
+
+
+def _named_anew(outcomes: Sequence[Outcome], plan: Plan) -> Names:
+    """Return the names that a checkpoint gives the items of a run that had none, or others."""
+    names = Names()
+    if plan.checkpoint is not None:
+        for one in outcomes:
+            if one.is_skipped or is_missing(one.input):
+                continue
+            names.of(one.index, one.input, plan.key_of)
+            if one.is_ok:
+                names.finished(one.index)
+    return names
 
 
 def _names() -> list[str]:

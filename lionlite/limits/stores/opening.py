@@ -34,6 +34,16 @@ def open_store(url: str) -> Store:
     Raises:
         ConfigError: *url* is no such address, or a package is missing.
     """
+    try:
+        return _opened(url)
+    except ConfigError as error:
+        # The frames below hold the address, and with it a password.
+        raise error.with_traceback(None) from None
+    finally:
+        del url
+
+
+def _opened(url: str) -> Store:
     if not isinstance(url, str):
         msg = f"store= takes an address; got a {type(url).__name__}: {_CURE}."
         raise ConfigError(msg)

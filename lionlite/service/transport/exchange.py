@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from lionlite import scope
 from lionlite.service.transport.link import NOTHING, Link, broken, is_overdue
+from lionlite.service.transport.linux import link_over
 from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply, ReplyParser
-from lionlite.service.transport.plain import link_over
 from lionlite.service.transport.streamed import MAX_STREAM_BYTES, too_quiet
 
 if TYPE_CHECKING:

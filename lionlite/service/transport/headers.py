@@ -33,7 +33,7 @@ class Headers(Mapping[str, str]):
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of *name*, a lower-case name; looks for no other."""
         if self._found is None:
-            lower, key = self._lower, f"\r\n{name}:"
+            lower, key = self._lower, "\r\n" + name + ":"
             start = lower.find(key)
             if start < 0:
                 return default

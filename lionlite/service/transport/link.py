@@ -82,6 +82,10 @@ class Link:
         """Whether something arrived, or the other side closed."""
         return bool(self._reading.poll(0))
 
+    def _is_ready(self) -> bool:
+        """Whether reading is worth a try before waiting; False where that is not known."""
+        return False
+
     def send(self, data: memoryview, ends_at_s: float) -> None:
         """Send all of *data*.
 
@@ -108,9 +112,12 @@ class Link:
             TimeoutError: Nothing arrived before *ends_at_s*.
             OSError: The connection broke.
         """
+        if monotonic() >= ends_at_s:
+            # Also of one who never stops sending.
+            raise TimeoutError
         is_readable = True
         # Inside OpenSSL there may be more, though RECEIVE_BYTES leaves nothing there.
-        must_wait = self._pending is None or not self._pending()
+        must_wait = not (self._is_ready() or (self._pending is not None and self._pending()))
         while True:
             if must_wait:
                 self._wait(ends_at_s, for_reading=is_readable)

@@ -13,12 +13,12 @@ import itertools
 import re
 from typing import TYPE_CHECKING
 
-import attrs
 import httptools
 
 from lionlite.exceptions import ConnectionFailed, ResponseError, ResponseTooLarge
 from lionlite.service.transport.decode import decoded, too_large
 from lionlite.service.transport.headers import Headers
+from lionlite.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +38,7 @@ MAX_FRAMING_RATIO = 16
 _NO_BODY = frozenset({204, 304})
 
 
-@attrs.frozen
-class RawReply:
+class RawReply(Value, frozen=True):
     """What came back, uninterpreted; a provider may have echoed the key into it.
 
     Attributes:
@@ -49,8 +48,12 @@ class RawReply:
     """
 
     status: int
-    headers: Mapping[str, str] = attrs.field(repr=lambda headers: f"<{len(headers)} headers>")
-    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        headers, body = f"<{len(self.headers)} headers>", f"<{len(self.body)} bytes>"
+        return f"RawReply(status={self.status}, headers={headers}, body={body})"
 
 
 class ReplyParser:
@@ -282,6 +285,8 @@ class ReplyParser:
 
 _FIRST = ord("H")
 _FIRST_LINE = re.compile(r"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?(?:\r\n|\Z)")
+_USUAL_LINE = "HTTP/1.1 200 OK\r\n"
+_FEW_HEADERS_CHARS = len("a:\r\n") * MAX_HEADERS
 _NO_TRAILERS = b"\r\n0\r\n\r\n"
 _FRAMING = re.compile(rb"\r\n(?:content-length|transfer-encoding):", re.IGNORECASE)
 _TRAILER = "its trailers say how long it is"
@@ -296,6 +301,8 @@ def _invalid(problem: str) -> ResponseError:
 
 def _status_of(head: str) -> int:
     """Return the status in a head that llhttp accepted."""
+    if head.startswith(_USUAL_LINE) and len(head) < _FEW_HEADERS_CHARS:
+        return 200
     if not _FIRST_LINE.match(head):
         problem = f"status {head[9:12]} of {head[:8]}"
         if re.match(r"HTTP/1\.[01] [1-5]", head):

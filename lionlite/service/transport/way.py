@@ -18,6 +18,7 @@ from lionlite.service.transport.tunnel import tunnel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lionlite.service.secret import Secret
     from lionlite.service.transport.connect import Origin
     from lionlite.service.transport.exchange import Milestones
     from lionlite.service.transport.parse import RawReply
@@ -44,14 +45,15 @@ class Way(Protocol):
 
 
 def way_to(
-    origin: Origin, *, proxy: str | None, http_client: object | None, env: Mapping[str, str]
+    origin: Origin, *, proxy: Secret | None, http_client: object | None, env: Mapping[str, str]
 ) -> Way:
     """Return the way to *origin*.
 
     Args:
         origin: Where the provider is.
-        proxy: The URL of a proxy (http://, https:// or socks5://); None = for
-            https, what HTTPS_PROXY, ALL_PROXY and NO_PROXY in *env* say.
+        proxy: The URL of a proxy (http://, https:// or socks5://), which may
+            hold a password; None = for https, what HTTPS_PROXY, ALL_PROXY and
+            NO_PROXY in *env* say.
         http_client: An `httpx.Client`, or one of its successor httpx2, to
             send with instead; see `Borrowed` for what it cannot promise.
         env: The environment.
@@ -61,11 +63,10 @@ def way_to(
     """
     if http_client is not None:
         if proxy is not None:
-            # The proxy is not shown: it may hold a password.
             msg = "proxy= and http_client= exclude each other: give the proxy to the client."
             raise ConfigError(msg)
         return Borrowed(http_client, origin)
-    chosen = proxy_in(env, origin) if proxy is None else proxy_from(proxy, name="proxy=")
+    chosen = proxy_in(env, origin) if proxy is None else proxy_from(proxy.reveal(), name="proxy=")
     if chosen is None:
         return Connections(origin)
     if chosen.is_socks or origin.is_tls:

@@ -1,16 +1,20 @@
-"""The link over plain TCP: waits that the kernel ends, and news that need no look."""
+"""Links over TCP on Linux: waits that the kernel ends, and news that need no look."""
 
 from __future__ import annotations
 
 import math
+import signal
 import socket
+import ssl
+import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from lionlite.service.transport.link import Link
-from lionlite.service.transport.plain import PlainLink, link_over
+from lionlite.service.transport.linux import PlainLink, TlsLink, link_over
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="needs Linux")
 
@@ -176,3 +180,126 @@ def test_a_cut_wakes_whoever_waits(link, what):
 
     assert time.monotonic() - began_s < 2
     assert ends == ([b""] if what == "receive" else [BrokenPipeError])
+
+
+@pytest.mark.parametrize("is_sending", [False, True], ids=["receive", "send"])
+def test_signals_do_not_prolong_a_wait(pair, link, is_sending):
+    """After each one Python would begin the system call anew, with a whole timer."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    closer = threading.Timer(2, pair[1].close)
+    closer.start()
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    ends_at_s = within(0.3)
+    try:
+        with pytest.raises(TimeoutError):
+            if is_sending:
+                link.send(memoryview(b"x" * 50_000_000), ends_at_s)
+            else:
+                link.receive(ends_at_s)
+        late_s = time.monotonic() - ends_at_s
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        closer.cancel()
+
+    assert 0 <= late_s < 0.5
+
+
+# With TLS
+
+
+@pytest.fixture
+def tls_pair(certificates):
+    """Two ends of one TLS connection; the far one has sent its tickets."""
+    ours = ssl.create_default_context(cafile=str(certificates / "authority.pem"))
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(certificates / "here.pem", certificates / "here.key")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    with ThreadPoolExecutor(1) as pool:
+        sealed = pool.submit(theirs.wrap_socket, far, server_side=True)
+        near = ours.wrap_socket(near, server_hostname="localhost")
+        far = sealed.result(10)
+    with near, far:
+        yield near, far
+
+
+@pytest.fixture
+def tls_link(tls_pair):
+    """A link over its near end that has read one reply, and the tickets before it."""
+    link = link_over(tls_pair[0])
+    tls_pair[1].sendall(b"the reply")
+    assert link.receive(within(10)) == b"the reply"
+    return link
+
+
+def test_a_tls_socket_gets_its_own(tls_link):
+    assert type(tls_link) is TlsLink
+
+
+def test_an_idle_tls_connection_has_no_news(tls_pair, tls_link):
+    assert not tls_link.has_news()
+
+    for size in (1, 100_000):
+        tls_pair[1].sendall(b"x" * size)
+        got = 0
+        while got < size:
+            got += len(tls_link.receive(within(10)))
+
+        assert not tls_link.has_news()
+
+
+def test_of_two_records_the_one_that_was_not_asked_for_is_news(tls_pair, tls_link):
+    tls_pair[1].sendall(b"asked")
+    tls_pair[1].sendall(b"not asked")
+    time.sleep(0.05)
+
+    assert tls_link.receive(within(10)) == b"asked"
+
+    assert tls_link.has_news()
+
+
+@pytest.mark.parametrize("how", ["close", "shutdown", "reset"])
+def test_a_tls_connection_that_was_closed_is_news(tls_pair, tls_link, how):
+    far = tls_pair[1]
+    if how == "reset":
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if how == "shutdown":
+        socket.socket.shutdown(far, socket.SHUT_WR)
+    else:
+        far.close()
+
+    until(tls_link.has_news)
+
+
+def test_a_tls_wait_ends_at_its_instant_though_pieces_of_a_record_come(tls_pair, tls_link):
+    far, is_over = tls_pair[1], threading.Event()
+    raw = socket.socket(fileno=far.detach())
+
+    def drip():
+        raw.sendall(b"\x17\x03\x03\x40\x00")  # the head of a record of 16 KiB
+        while not is_over.wait(0.01):
+            raw.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    ends_at_s = within(0.3)
+    try:
+        with pytest.raises(TimeoutError):
+            tls_link.receive(ends_at_s)
+        late_s = time.monotonic() - ends_at_s
+    finally:
+        is_over.set()
+        thread.join(10)
+        raw.close()
+
+    assert 0 <= late_s < 0.5
+
+
+def test_a_sender_that_never_stops_does_not_outlast_the_deadline(tls_pair, tls_link):
+    tls_pair[1].sendall(b"x" * 100_000)
+    time.sleep(0.05)
+
+    with pytest.raises(TimeoutError):
+        tls_link.receive(time.monotonic() - 0.001)

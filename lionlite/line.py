@@ -1,8 +1,8 @@
 """Standing in line: so many at the same time, first come first served.
 
 Holds: `Line`, and `Pace`, which lets one through every so many seconds. Does
-not hold: who stands there and why (cd.py, memo.py). Safe to share
-between threads; a forked child finds both free.
+not hold: who stands there and why (conversation/, calls/decorators/). Safe to
+share between threads; a forked child finds both free.
 """
 
 from __future__ import annotations
@@ -32,14 +32,21 @@ class Line:
         phase: What waiting here is called in errors.
 
     Threads: safe to share. A forked child has a line of its own, empty.
+
+    There is no lock: to append to a list, to remove from it and to cut a slice
+    are each one step of the interpreter. Whoever comes looks whether it must
+    wait after it has appended itself; whoever goes wakes those inside after it
+    has removed itself: of the two, one sees the other.
     """
+
+    __slots__ = ("_by_process", "_limit", "_phase")
 
     def __init__(self, limit: int, *, phase: str) -> None:
         self._limit = limit
         self._phase = phase
-        # One hall a process: the threads in the parent's do not exist in the
-        # child, and one of them may hold its lock for ever.
-        self._halls: dict[int, _Hall] = {}
+        # Places by process, the first *limit* are inside: the threads that
+        # stand in the parent's line do not exist in a child.
+        self._by_process: dict[int, list[_Place]] = {}
 
     def place(self) -> AbstractContextManager[None]:
         """Hold a place inside the `with`, waiting for it first.
@@ -47,7 +54,8 @@ class Line:
         Entering raises DeadlineExceeded if there was none before the deadline,
         and Cancelled if the scope was cancelled.
         """
-        return _Place(self._hall(), self._phase)
+        pid = os.getpid()
+        return _Place(self._places_in(pid), self._limit, self._phase, pid)
 
     def is_held_here(self) -> bool:
         """Whether the running code is part of work that holds a place.
@@ -55,31 +63,18 @@ class Line:
         In threads that carry its context too, and only while it is held.
         """
         held = _held.get()
-        return bool(held) and self._hall().is_any_in(held)
+        if not held:
+            return False
+        return not frozenset(held).isdisjoint(self._places_in(os.getpid())[: self._limit])
 
-    def _hall(self) -> _Hall:
-        pid = os.getpid()
-        # setdefault is one step of the interpreter: two threads get one hall.
-        return self._halls.get(pid) or self._halls.setdefault(pid, _Hall(self._limit, pid))
+    @property
+    def length(self) -> int:
+        """How many stand here now, inside or waiting."""
+        return len(self._places_in(os.getpid()))
 
-
-class _Hall:
-    """The places of one line in one process: the first *limit* are inside."""
-
-    __slots__ = ("limit", "lock", "pid", "places")
-
-    def __init__(self, limit: int, pid: int) -> None:
-        self.limit = limit
-        self.pid = pid
-        # Guards places; held for a few instructions only.
-        self.lock = threading.Lock()
-        self.places: list[_Place] = []
-
-    def is_any_in(self, places: frozenset[_Place]) -> bool:
-        """Whether one of *places* is inside."""
-        with self.lock:
-            inside = self.places[: self.limit]
-        return not places.isdisjoint(inside)
+    def _places_in(self, pid: int) -> list[_Place]:
+        # setdefault is one step of the interpreter: two threads get one list.
+        return self._by_process.get(pid) or self._by_process.setdefault(pid, [])
 
 
 class _Place:
@@ -89,11 +84,13 @@ class _Place:
     state there is, and `_leave` may be called at any time, and twice.
     """
 
-    __slots__ = ("_hall", "_phase", "_woken")
+    __slots__ = ("_limit", "_phase", "_pid", "_places", "_woken")
 
-    def __init__(self, hall: _Hall, phase: str) -> None:
-        self._hall = hall
+    def __init__(self, places: list[_Place], limit: int, phase: str, pid: int) -> None:
+        self._places = places
+        self._limit = limit
         self._phase = phase
+        self._pid = pid
         # Made only if it has to wait.
         self._woken: threading.Event | None = None
 
@@ -112,26 +109,30 @@ class _Place:
     ) -> None:
         self._surely_leave()
 
-    def _take(self) -> None:
-        scope.current().check(self._phase)
-        hall = self._hall
-        with hall.lock:
-            if len(hall.places) >= hall.limit:
-                self._woken = threading.Event()
-            hall.places.append(self)
-        if self._woken is not None:
-            self._wait(self._woken)
-        _held.set(_held.get() | {self})
+    @property
+    def _is_inside(self) -> bool:
+        return self in self._places[: self._limit]
 
-    def _wait(self, woken: threading.Event) -> None:
-        here = scope.current()
+    def _take(self) -> None:
+        here, places = scope.current(), self._places
+        here.check(self._phase)
+        places.append(self)
+        if len(places) > self._limit:
+            self._wait(here)
+        held = _held.get()
+        # Those that were left in another context are still among them.
+        _held.set((*(one for one in held if one._is_inside), self) if held else (self,))  # noqa: SLF001
+
+    def _wait(self, here: scope.Scope) -> None:
         is_main = threading.current_thread() is threading.main_thread()
         longest_s = PULSE_S if is_main else threading.TIMEOUT_MAX
-        alone = frozenset((self,))
+        self._woken = woken = threading.Event()
         with here.woken_by(woken.set):
-            while not self._hall.is_any_in(alone):
+            while not self._is_inside:
                 here.check(self._phase)
                 woken.wait(min(here.left_s, longest_s))
+        # Inside: whoever leaves need not wake it again.
+        self._woken = None
 
     def _surely_leave(self) -> None:
         try:
@@ -142,25 +143,27 @@ class _Place:
             raise
 
     def _leave(self) -> None:
-        _held.set(_held.get() - {self})
-        hall = self._hall
-        if hall.pid != os.getpid():
-            # Forked inside: this hall is the parent's.
+        held = _held.get()
+        if self in held:
+            _held.set(tuple([one for one in held if one is not self]))
+        if self._pid != os.getpid():
+            # Forked inside: this line is the parent's.
             return
-        with hall.lock:
-            if self in hall.places:
-                hall.places.remove(self)
-            # Whoever came in by this is the last one inside. To wake one that
-            # was inside already is harmless.
-            last = hall.places[hall.limit - 1] if len(hall.places) >= hall.limit else None
-        if last is not None and last._woken is not None:  # noqa: SLF001
-            last._woken.set()  # noqa: SLF001
+        places = self._places
+        if self in places:
+            places.remove(self)
+        # Who came in by this is among them. Not the last one alone: of two that
+        # leave at once, each may see what both have done.
+        for one in places[: self._limit]:
+            woken = one._woken  # noqa: SLF001
+            if woken is not None:
+                woken.set()
 
 
 # The places that the running code holds. A context variable and not the
 # thread's name: the work may go on in other threads, with a copy of this
 # context. The copy may outlive the place, so it counts only while it is held.
-_held: ContextVar[frozenset[_Place]] = ContextVar("lionlite_places", default=frozenset())
+_held: ContextVar[tuple[_Place, ...]] = ContextVar("lionlite_places", default=())
 
 
 class Pace:
