@@ -130,14 +130,19 @@ class RateLimiter:
         Threads: any; does not block.
         """
         entry = self._entry(costs)
+        # Made before it is granted, as in `reserve`.
+        reservation = Reservation(self.desk, entry)
         _check_cancelled(current())
         try:
             if not self.desk.admit(entry):
                 self.desk.join(entry, math.inf)
-        finally:
-            if not entry.is_granted:
-                self.desk.leave(entry)
-        return Reservation(self.desk, entry) if entry.is_granted else None
+                if not entry.is_granted:
+                    self.desk.leave(entry)
+                    return None
+        except BaseException:
+            self.desk.leave(entry)
+            raise
+        return reservation
 
     def pause(self, seconds: float) -> None:
         """Grant nothing for *seconds*; then one probe, then a ramp (gate.py).

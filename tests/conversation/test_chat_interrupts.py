@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from interrupt_tools import ctrl_c_at
+from interrupts import ctrl_c_at
 
 import lionlite as ll
 from lionlite.limits import accounts, budget, desk, limiter, reservation, windows

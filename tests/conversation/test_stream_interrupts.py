@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from interrupt_tools import ctrl_c_at
+from interrupts import ctrl_c_at
 
 import lionlite as ll
 from lionlite import scope

@@ -8,50 +8,17 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dis import opname
 
 import pytest
+from interrupts import ctrl_c_at
 
 from lionlite import DeadlineExceeded, deadline, line
 from lionlite.conversation import turns
 from lionlite.conversation.turns import TurnLock
 
-# Where Python looks for signals: after these. Not traced are __enter__, __exit__ and
-# _surely_leave, which stand outside of what they protect until their first step.
-CHECKED_AFTER = ("CALL", "RESUME", "JUMP_BACKWARD")
-TRACED = {"turn", "place", "is_held_here", "_places_in", "_is_inside", "_take", "_wait", "_leave"}
+# The first step of what ends or begins a `with`: it stands outside of what it protects.
+OUTSIDE = {"__enter__", "__exit__", "_surely_leave"}
 FILES = {line.__file__, turns.__file__}
-
-
-@contextmanager
-def ctrl_c_at(number):
-    """Raise KeyboardInterrupt at the *number*-th place where it may come."""
-    seen, last = itertools.count(), {}
-
-    def at_opcode(frame, event, _argument):
-        if event == "opcode":
-            before = last.get(frame)
-            last[frame] = opname[frame.f_code.co_code[frame.f_lasti]]
-            if before and before.startswith(CHECKED_AFTER) and next(seen) == number:
-                raise KeyboardInterrupt
-        return at_opcode
-
-    def at_call(frame, _event, _argument):
-        code = frame.f_code
-        if code.co_filename not in FILES or code.co_name not in TRACED:
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return at_opcode
-
-    tracer = sys.gettrace()
-    # From 3.12 on, a frame that wants opcodes must be there when tracing begins.
-    sys._getframe().f_trace_opcodes = True
-    sys.settrace(at_call)
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
 
 
 def waiting(lock):
@@ -86,7 +53,7 @@ def held(lock, *, is_over):
 
 
 def free_turn(number, lock):
-    with ctrl_c_at(number), lock.turn():
+    with ctrl_c_at(number, FILES, outside=OUTSIDE), lock.turn():
         pass
 
 
@@ -94,7 +61,7 @@ def turn_waited_for(number, lock):
     is_tried = False
     with held(lock, is_over=lambda: is_tried or waiting(lock) == 2):
         try:
-            with ctrl_c_at(number), lock.turn():
+            with ctrl_c_at(number, FILES, outside=OUTSIDE), lock.turn():
                 pass
         finally:
             is_tried = True
@@ -107,7 +74,7 @@ def turn_given_up(number, lock):
             with (
                 pytest.raises(DeadlineExceeded),
                 deadline(0.0005),
-                ctrl_c_at(number),
+                ctrl_c_at(number, FILES, outside=OUTSIDE),
                 lock.turn(),
             ):
                 pass
@@ -124,7 +91,7 @@ def turn_handed_on(number, lock):
 
     thread = threading.Thread(target=take)
     try:
-        with ctrl_c_at(number), lock.turn():
+        with ctrl_c_at(number, FILES, outside=OUTSIDE), lock.turn():
             thread.start()
             until(lambda: waiting(lock) == 2)
     finally:

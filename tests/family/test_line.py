@@ -12,9 +12,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dis import opname
 
 import pytest
+from interrupts import ctrl_c_at
 
 from lionlite import line as line_module
 from lionlite.calls.decorators.cd import cd
@@ -340,42 +340,9 @@ def test_functions_under_one_throttle_share_the_pace():
 
 # Ctrl-C and forks
 
-# Where Python looks for signals: after these. Not traced are __enter__, __exit__ and
-# _surely_leave, which stand outside of what they protect until their first step.
-CHECKED_AFTER = ("CALL", "RESUME", "JUMP_BACKWARD")
-TRACED = {"place", "_places_in", "_is_inside", "_take", "_wait", "_leave", "<genexpr>"}
-
-
-@contextmanager
-def ctrl_c_at(number):
-    """Raise KeyboardInterrupt at the *number*-th place in line.py where it may come."""
-    seen, last = itertools.count(), {}
-
-    def at_opcode(frame, event, _argument):
-        if event == "opcode":
-            before = last.get(frame)
-            last[frame] = opname[frame.f_code.co_code[frame.f_lasti]]
-            if before and before.startswith(CHECKED_AFTER) and next(seen) == number:
-                raise KeyboardInterrupt
-        return at_opcode
-
-    def at_call(frame, _event, _argument):
-        if frame.f_code.co_filename != line_module.__file__:
-            return None
-        if frame.f_code.co_name not in TRACED:
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return at_opcode
-
-    tracer = sys.gettrace()
-    # From 3.12 on, a frame that wants opcodes must be there when tracing begins.
-    sys._getframe().f_trace_opcodes = True
-    sys.settrace(at_call)
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
+# The first step of what ends or begins a `with`: it stands outside of what it protects.
+OUTSIDE = {"__enter__", "__exit__", "_surely_leave"}
+FILES = {line_module.__file__}
 
 
 @contextmanager
@@ -399,7 +366,7 @@ def held(line, *, is_over):
 
 
 def free_place(number, line):
-    with ctrl_c_at(number), line.place():
+    with ctrl_c_at(number, FILES, outside=OUTSIDE), line.place():
         pass
 
 
@@ -407,7 +374,7 @@ def place_waited_for(number, line):
     is_tried = False
     with held(line, is_over=lambda: is_tried or standing(line) == 2):
         try:
-            with ctrl_c_at(number), line.place():
+            with ctrl_c_at(number, FILES, outside=OUTSIDE), line.place():
                 pass
         finally:
             is_tried = True
@@ -418,7 +385,7 @@ def place_given_up(number, line):
     with held(line, is_over=lambda: is_tried):
         try:
             with pytest.raises(DeadlineExceeded), deadline(0.0005):
-                with ctrl_c_at(number), line.place():
+                with ctrl_c_at(number, FILES, outside=OUTSIDE), line.place():
                     pass
         finally:
             is_tried = True
