@@ -96,7 +96,7 @@ class Budget:
     def leave(self, entry: Entry) -> list[Entry]:
         """Forget *entry*: it waits no longer, or gives back a grant it never saw."""
         if entry.is_granted:
-            self.granted -= 1
+            self.granted -= not entry.is_ended
             return self.give_back(entry)
         if entry not in self.queue:
             return []

@@ -110,7 +110,7 @@ class RateLimiter:
             if not self.desk.admit(entry):
                 self._wait(entry, scope)
         except BaseException:
-            self.desk.leave(entry)
+            self._withdraw(entry)
             raise
         return reservation
 
@@ -140,7 +140,7 @@ class RateLimiter:
                     self.desk.leave(entry)
                     return None
         except BaseException:
-            self.desk.leave(entry)
+            self._withdraw(entry)
             raise
         return reservation
 
@@ -259,6 +259,14 @@ class RateLimiter:
             for name, one in stats.dimensions.items()
         )
         return f"<RateLimiter {used or 'unlimited'}, {stats.waiting} waiting>"
+
+    def _withdraw(self, entry: Entry) -> None:
+        try:
+            self.desk.leave(entry)
+        except KeyboardInterrupt:
+            # It was cut short, and others wait behind.
+            self.desk.leave(entry)
+            raise
 
     def _wait(self, entry: Entry, scope: Scope) -> None:
         entry.alarm = alarm = Alarm()

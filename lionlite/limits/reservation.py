@@ -92,8 +92,12 @@ class Reservation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._entry.is_ended:
+        try:
             self.cancel()
+        except KeyboardInterrupt:
+            # It was cut short: twice is as once.
+            self.cancel()
+            raise
 
     def __repr__(self) -> str:
         state = "ended" if self._entry.is_ended else "sent" if self._is_sent else "pending"

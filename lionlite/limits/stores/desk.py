@@ -47,58 +47,74 @@ class SharedDesk:
 
     def reserve(self, costs: Mapping[str, int]) -> SharedReservation:
         """Wait for room for *costs*, and take it; see `SharedLimiter.reserve`."""
-        scope, waiter = current(), Waiter()
+        scope = current()
         _check_cancelled(scope)
-        ticket, is_granted = self._till.ticket(), False
-        is_slow = self.line.join(waiter)
+        waiter, reservation = self._prepared(costs)
         try:
+            is_slow = self.line.join(waiter)
             with scope.woken_by(waiter.alarm.ring):
                 if is_slow and scope.left_s < FOREVER_S:
                     self._refuse_hopeless(costs, scope)
-                self._wait(waiter, scope, costs, ticket)
-            is_granted = True
-        finally:
-            waited_s = self.line.leave(waiter, is_granted=is_granted)
-        return SharedReservation(self._till, self.line, ticket, costs, waited_s)
+                self._wait(waiter, scope, costs, reservation.ticket)
+            self.line.leave(waiter, is_granted=True)
+        except BaseException:
+            self._withdraw(waiter, reservation.ticket)
+            raise
+        return reservation
 
     def try_reserve(self, costs: Mapping[str, int]) -> SharedReservation | None:
         """Take room for *costs* if there is any; see `SharedLimiter.try_reserve`."""
         scope = current()
         _check_cancelled(scope)
-        if not self.line.try_permit():
-            return None
-        ticket, is_granted = self._till.ticket(), False
+        waiter, reservation = self._prepared(costs)
         try:
-            is_granted = self._take(TRY, ticket, costs, scope)
+            if not self.line.try_permit(waiter):
+                return None
+            waiter.has_asked = True
+            if not self._take(TRY, reservation.ticket, costs, scope):
+                self.line.end(waiter, is_news=False)
+                return None
+            self.line.note_grant()
         except BaseException:
-            self._till.tell(lambda: ("leave", (ticket,)))
+            self._withdraw(waiter, reservation.ticket)
             raise
+        return reservation
+
+    def _prepared(self, costs: Mapping[str, int]) -> tuple[Waiter, SharedReservation]:
+        """Return what will hold the grant: Ctrl-C may come right after it."""
+        waiter = Waiter()
+        return waiter, SharedReservation(
+            self._till, self.line, waiter, self._till.ticket(), costs
+        )
+
+    def _withdraw(self, waiter: Waiter, ticket: str) -> None:
+        try:
+            self._leave(waiter, ticket)
+        except KeyboardInterrupt:
+            # It was cut short, and others wait behind.
+            self._leave(waiter, ticket)
+            raise
+
+    def _leave(self, waiter: Waiter, ticket: str) -> None:
+        """Leave the line, and the store's, whatever was taken there."""
+        try:
+            if waiter.has_asked:
+                self._till.tell(lambda: ("leave", (ticket,)))
         finally:
-            if not is_granted:
-                self.line.end(is_news=False)
-        if not is_granted:
-            return None
-        self.line.note_grant()
-        return SharedReservation(self._till, self.line, ticket, costs, 0.0)
+            self.line.leave(waiter, is_granted=False)
 
     def _wait(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int], ticket: str) -> None:
         """Return once *ticket* is granted; only the first in the line asks."""
-        has_asked, is_granted = False, False
         notice = Notice(scope, lambda: self._explained(costs, waiter))
-        try:
-            while True:
-                self._check(waiter, scope, costs)
-                nap_s = FOREVER_S
-                if self.line.is_turn_of(waiter):
-                    has_asked = True
-                    nap_s = self._ask(waiter, scope, costs, ticket)
-                    is_granted = nap_s < 0
-                if is_granted:
+        while True:
+            self._check(waiter, scope, costs)
+            nap_s = FOREVER_S
+            if self.line.is_turn_of(waiter):
+                waiter.has_asked = True
+                nap_s = self._ask(waiter, scope, costs, ticket)
+                if nap_s < 0:
                     return
-                waiter.alarm.wait(min(nap_s, scope.left_s, notice.due_in_s()))
-        finally:
-            if has_asked and not is_granted:
-                self._till.tell(lambda: ("leave", (ticket,)))
+            waiter.alarm.wait(min(nap_s, scope.left_s, notice.due_in_s()))
 
     def _ask(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int], ticket: str) -> float:
         """Return the seconds after which to ask again, negative once granted."""

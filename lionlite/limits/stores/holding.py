@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from lionlite.limits.stores.line import Line
+    from lionlite.limits.stores.line import Line, Waiter
     from lionlite.limits.stores.till import Till
 
 
@@ -38,27 +38,32 @@ class SharedReservation:
         "_replied_s",
         "_sent_s",
         "_till",
+        "_waiter",
         "ticket",
-        "waited_s",
     )
 
     def __init__(
-        self, till: Till, line: Line, ticket: str, costs: Mapping[str, int], waited_s: float
+        self, till: Till, line: Line, waiter: Waiter, ticket: str, costs: Mapping[str, int]
     ) -> None:
         self._till = till
         self._line = line
+        self._waiter = waiter
         self._costs = dict(costs)
         self._pid = os.getpid()
         self._sent_s: float | None = None
         self._replied_s: float | None = None
         self._is_ended = False
         self.ticket = ticket
-        self.waited_s = waited_s
 
     @property
     def costs(self) -> dict[str, int]:
         """What was asked for, by dimension."""
         return dict(self._costs)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the call waited for its grant."""
+        return self._waiter.waited_s if self._waiter.has_waited else 0.0
 
     def sent(self) -> None:
         """Say that the last byte of the request has left.
@@ -91,7 +96,6 @@ class SharedReservation:
         """
         if self._is_over():
             return
-        self._is_ended = True
         terms = self._till.terms
         ticket, sent_s, replied_s = self.ticket, self._sent_s, self._replied_s
         units = terms.usage(actual or {})
@@ -100,7 +104,7 @@ class SharedReservation:
         self._till.tell(
             lambda: ("settle", (ticket, _ago_us(sent_s), _ago_us(replied_s), units))
         )
-        self._line.end(is_news=terms.charge != "estimate" or sent_s is None)
+        self._end(is_news=terms.charge != "estimate" or sent_s is None)
 
     def cancel(self) -> None:
         """End a call of which nothing went on the wire: all is given back.
@@ -110,10 +114,9 @@ class SharedReservation:
         if self._sent_s is not None:
             self.settle()
         elif not self._is_over():
-            self._is_ended = True
             ticket = self.ticket
             self._till.tell(lambda: ("leave", (ticket,)))
-            self._line.end(is_news=True)
+            self._end(is_news=True)
 
     def __enter__(self) -> Self:
         return self
@@ -124,11 +127,21 @@ class SharedReservation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.cancel()
+        try:
+            self.cancel()
+        except KeyboardInterrupt:
+            # It was cut short: twice is as once.
+            self.cancel()
+            raise
 
     def __repr__(self) -> str:
         state = "ended" if self._is_ended else "pending" if self._sent_s is None else "sent"
         return f"<SharedReservation {self._costs} {state}>"
+
+    def _end(self, *, is_news: bool) -> None:
+        # Last: what Ctrl-C cut short is done again, and twice is as once.
+        self._line.end(self._waiter, is_news=is_news)
+        self._is_ended = True
 
     def _is_over(self) -> bool:
         return self._is_ended or self._pid != os.getpid()

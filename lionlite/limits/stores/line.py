@@ -22,31 +22,43 @@ if TYPE_CHECKING:
 
 
 class Waiter:
-    """One thread in the line.
+    """One call in the line, and then the holder of its permit.
 
     Attributes:
-        alarm: What wakes it.
+        alarm: What wakes its thread.
         failure: Why it will never be granted, None if it may be.
-        joined_s: When it came, on `time.monotonic`.
+        has_asked: Whether the store may know of it.
         has_waited: Whether it was not granted at once.
-        has_permit: Whether it holds one of the permits.
         free_in_s: Seconds until there is room, as the store said last.
     """
 
-    __slots__ = ("alarm", "failure", "free_in_s", "has_permit", "has_waited", "joined_s")
+    __slots__ = (
+        "_joined_s",
+        "_left_s",
+        "alarm",
+        "failure",
+        "free_in_s",
+        "has_asked",
+        "has_waited",
+    )
 
     def __init__(self) -> None:
         self.alarm = Alarm()
         self.failure: LionError | None = None
-        self.joined_s = time.monotonic()
+        self.has_asked = False
         self.has_waited = False
-        self.has_permit = False
         self.free_in_s = 0.0
+        self._joined_s = time.monotonic()
+        self._left_s: float | None = None
 
     @property
     def waited_s(self) -> float:
-        """Seconds since it came."""
-        return time.monotonic() - self.joined_s
+        """Seconds in the line until now, or until it left."""
+        return (self._left_s or time.monotonic()) - self._joined_s
+
+    def stop_waiting(self) -> None:
+        """Let `waited_s` stand still."""
+        self._left_s = time.monotonic()
 
 
 class Line:
@@ -59,7 +71,8 @@ class Line:
         granted: Calls granted so far.
         waited_s: Seconds that all calls together have waited.
 
-    Threads: safe to share; no method blocks.
+    Threads: safe to share; no method blocks. Ctrl-C may cut any method short;
+    `leave` and `end` may be called again and do then what is left to do.
     """
 
     def __init__(self, max_concurrency: int | None) -> None:
@@ -67,7 +80,8 @@ class Line:
         # Guards everything below and the waiters' fields. Alarms are rung under it.
         self._lock = threading.Lock()
         self._queue: deque[Waiter] = deque()
-        self._live = 0
+        # Who holds a permit: the calls under way, and the first when it may ask.
+        self._live: set[Waiter] = set()
         self._is_closed = False
         self.granted = 0
         self.waited_s = 0.0
@@ -81,7 +95,7 @@ class Line:
     def in_flight(self) -> int:
         """Calls granted and not ended."""
         with self._lock:
-            return self._live - sum(one.has_permit for one in self._queue)
+            return len(self._live.difference(self._queue))
 
     @property
     def free_in_s(self) -> float | None:
@@ -107,11 +121,11 @@ class Line:
         with self._lock:
             if not self._queue or self._queue[0] is not waiter:
                 return False
-            if not waiter.has_permit and self._has_permit():
-                waiter.has_permit = True
-                self._live += 1
-            waiter.has_waited |= not waiter.has_permit
-            return waiter.has_permit
+            if waiter not in self._live and not self._has_permit():
+                waiter.has_waited = True
+                return False
+            self._live.add(waiter)
+            return True
 
     def told_to_wait(self, waiter: Waiter, free_in_s: float) -> None:
         """Note what the store said."""
@@ -119,25 +133,26 @@ class Line:
             waiter.has_waited = True
             waiter.free_in_s = free_in_s
 
-    def leave(self, waiter: Waiter, *, is_granted: bool) -> float:
-        """Let *waiter* go, and the next one ask; return the seconds it waited.
+    def leave(self, waiter: Waiter, *, is_granted: bool) -> None:
+        """Let *waiter* go, and the next one ask.
 
-        Its permit goes with the grant, or back.
+        Its permit stays with it if it was granted, and goes back otherwise.
         """
         with self._lock:
-            was_first = self._queue[0] is waiter
-            self._queue.remove(waiter)
-            if waiter.has_permit and not is_granted:
-                self._live -= 1
-            waiter.has_permit = False
-            self.granted += is_granted
-            waited_s = waiter.waited_s if waiter.has_waited else 0.0
-            self.waited_s += waited_s
-            if was_first:
+            if not is_granted:
+                self._live.discard(waiter)
+            is_here = waiter in self._queue
+            # A second time, after Ctrl-C, it is not, and perhaps nobody was rung.
+            is_next = not is_here or self._queue[0] is waiter
+            if is_here:
+                waiter.stop_waiting()
+                self.granted += is_granted
+                self.waited_s += waiter.waited_s if waiter.has_waited else 0.0
+                self._queue.remove(waiter)
+            if is_next:
                 self._ring_first()
-            return waited_s
 
-    def try_permit(self) -> bool:
+    def try_permit(self, waiter: Waiter) -> bool:
         """Take a permit for a call that does not wait, if there is one.
 
         Raises:
@@ -148,7 +163,7 @@ class Line:
                 raise refusals.closed()
             if not self._has_permit():
                 return False
-            self._live += 1
+            self._live.add(waiter)
             return True
 
     def note_grant(self) -> None:
@@ -156,14 +171,15 @@ class Line:
         with self._lock:
             self.granted += 1
 
-    def end(self, *, is_news: bool) -> None:
-        """Give a permit back.
+    def end(self, waiter: Waiter, *, is_news: bool) -> None:
+        """Give the permit of *waiter* back.
 
         Args:
+            waiter: Granted before.
             is_news: Whether there may now be room for the first.
         """
         with self._lock:
-            self._live -= 1
+            self._live.discard(waiter)
             if is_news or self._most is not None:
                 self._ring_first()
 
@@ -183,7 +199,7 @@ class Line:
                 waiter.alarm.ring()
 
     def _has_permit(self) -> bool:
-        return self._most is None or self._live < self._most
+        return self._most is None or len(self._live) < self._most
 
     def _ring_first(self) -> None:
         if self._queue:

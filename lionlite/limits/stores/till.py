@@ -251,6 +251,10 @@ class Till:
             except ConfigError as error:
                 # The next call that asks for room gets it; this one is over.
                 _logger.warning("%s", error)
+            except KeyboardInterrupt:
+                # The store takes what it is told twice as once.
+                self._notes.appendleft(note)
+                raise
 
     def _tell_one(self, note: Note) -> None:
         if not self.seen.epoch:
