@@ -29,7 +29,12 @@ RAMP_S: Final = 2.0
 
 BACKOFF_S: Final = 0.5
 BACKOFF_MOST_S: Final = 8.0
-"""Pause after a refusal without Retry-After: openai-python's, 0.5 s doubling to 8 s."""
+"""Pause after a refusal without Retry-After: openai-python's, 0.5 s doubling to 8 s.
+A Retry-After doubles with each refusal in a row, too: some ask for 6 ms, always."""
+
+LEAST_WISH_S: Final = 0.001
+MOST_DOUBLINGS: Final = 13
+"""From the least wish to 8 s."""
 
 
 class _State(Enum):
@@ -123,8 +128,10 @@ class Gate:
         if is_news:
             self._refusals += 1
             self._refused_at = now
-        backoff_s = min(BACKOFF_S * 2 ** min(self._refusals - 1, 10), BACKOFF_MOST_S)
-        self.pause(now, backoff_s if retry_after_s is None else retry_after_s)
+        wish_s = BACKOFF_S if retry_after_s is None else max(retry_after_s, LEAST_WISH_S)
+        # Doubled: what it asked for before proved too short, and we must not storm.
+        doubled_s = wish_s * 2 ** min(max(self._refusals - 1, 0), MOST_DOUBLINGS)
+        self.pause(now, max(wish_s, min(doubled_s, BACKOFF_MOST_S)))
         return is_news
 
     def _begin_ramp(self, now: int) -> None:

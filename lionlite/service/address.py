@@ -18,6 +18,7 @@ import attrs
 
 from lionlite.display import shown
 from lionlite.exceptions import ConfigError
+from lionlite.service import idempotency
 from lionlite.service.transport.connect import Origin
 from lionlite.service.transport.url import split_url
 
@@ -152,6 +153,9 @@ def checked_headers(headers: Mapping[str, str] | None, *, name: str) -> dict[str
             raise ConfigError(msg)
         if key.lower() in _OURS:
             msg = f"{name}= may not set {key!r}: lionlite sets it. For the key use api_key=."
+            raise ConfigError(msg)
+        if name == "headers" and key.lower() == idempotency.HEADER.lower():
+            msg = f"headers= would give all calls one {key}: give each its own in extra_headers=."
             raise ConfigError(msg)
         if not isinstance(value, str) or not _FIELD_VALUE.fullmatch(value):
             # The value is not shown: it may be a key.

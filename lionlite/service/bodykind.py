@@ -38,6 +38,7 @@ class BodyKind:
         self._is_named_so = "event-stream" in headers.get("content-type", "").lower()
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._is_blank = True
 
     def put(self, data: bytes) -> bytes:
         """Take the next bytes; return those of a stream that are not read yet.
@@ -52,8 +53,13 @@ class BodyKind:
             raise ResponseTooLarge(msg)
         if self.is_stream is not None:
             return b""
+        if self._is_blank and data.isspace():
+            # To join what is held at every piece would be quadratic.
+            return b""
         head = self.body()
-        if len(_stripped(head)) >= _LONGEST_FIELD:
+        told = _stripped(head)
+        self._is_blank = not told
+        if len(told) >= _LONGEST_FIELD:
             self._decide(head)
         if not self.is_stream:
             return b""

@@ -8,8 +8,6 @@ itself. A call belongs to one thread; a stream, to the thread that reads it.
 
 from __future__ import annotations
 
-import itertools
-import os
 import random
 import time
 from hashlib import sha256
@@ -25,6 +23,7 @@ from lionlite.exceptions import (
 )
 from lionlite.jsontext import canonical
 from lionlite.records import CallRecord
+from lionlite.service import idempotency
 from lionlite.service.chunks import StreamReader
 from lionlite.service.reply import reply_from_json, reply_to_json
 from lionlite.service.retry import MAX_RETRY_AFTER_S, NO_ATTEMPTS, wait_before_retry
@@ -49,12 +48,6 @@ T = TypeVar("T")
 
 EXCHANGE_S: Final = 600.0
 """One exchange, connecting to last byte, where no timeout= bounds it (openai-python's default)."""
-
-IDEMPOTENCY_KEY: Final = "Idempotency-Key"
-
-# With the process and a number it names a call; one in 2**64 for two machines.
-_PREFIX: Final = os.urandom(8).hex()
-_numbers = itertools.count(1)
 
 
 class Call:
@@ -99,7 +92,7 @@ class Call:
         self._failed = NO_ATTEMPTS
         self._waited_s = 0.0
         self._memory = None if bounds.work is None else self._recalled(bounds.work)
-        self._name = self._memory.name if self._memory is not None else _new_name()
+        self._name = self._memory.name if self._memory is not None else idempotency.new_name()
 
     def answer(self) -> Reply:
         """Return the reply, and record the call however it ends."""
@@ -167,7 +160,8 @@ class Call:
         self._key = self._parts.keys.key()
         body, headers = self._request.body, self._request.headers
         head = self._parts.heads.head_for(self._key, headers)
-        name = b"" if headers and _names_itself(headers) else _name_line(self._name)
+        is_named = bool(headers) and idempotency.is_in(headers)
+        name = b"" if is_named else idempotency.line_of(self._name)
         return memoryview(b"".join((head, name, b"Content-Length: %d\r\n\r\n" % len(body), body)))
 
     def read(self, raw: RawReply) -> Reply:
@@ -406,19 +400,6 @@ _NO_RETRIES_LEFT: Final = (
     "It was not tried again: so many calls of this service failed that more retries would "
     "only add to the provider's load."
 )
-
-
-def _new_name() -> str:
-    """Return what no other call is named."""
-    return f"{_PREFIX}-{os.getpid():x}-{next(_numbers):x}"
-
-
-def _name_line(name: str) -> bytes:
-    return f"{IDEMPOTENCY_KEY}: {name}\r\n".encode()
-
-
-def _names_itself(headers: Mapping[str, str]) -> bool:
-    return any(name.lower() == IDEMPOTENCY_KEY.lower() for name in headers)
 
 
 def _reserved_in_sight(

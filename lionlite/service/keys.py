@@ -24,16 +24,21 @@ class KeySource:
 
     Args:
         provider: Whose key it is.
-        api_key: The key, a function that returns it, or None.
+        api_key: The key, a function that returns it, or None. An empty text
+            is no key, and does not stand for the environment's: that may be
+            meant for another host.
         key_scheme: The environment variable to read when *api_key* is None,
             and then it must be set; None = the provider's own, if it has one.
+
+    Attributes:
+        is_renewed: Whether a function gives the key.
 
     Raises:
         ConfigError: *api_key* or *key_scheme* is neither of these, or the key
             cannot go into a header.
 
     Threads: safe to share. A function is called in the calling thread, for
-    every call: it may renew the key.
+    every attempt: it may renew the key.
     """
 
     def __init__(
@@ -44,13 +49,14 @@ class KeySource:
     ) -> None:
         self._provider = provider
         self._function = api_key if callable(api_key) else None
-        is_text_given = api_key is not None and self._function is None
+        self.is_renewed = self._function is not None
+        is_text_given = api_key is not None and not self.is_renewed
         secret = _secret_of(api_key)
         # From here on no frame of a traceback holds the text itself.
         del api_key
         self._variable = _checked_variable(key_scheme) or provider.key_scheme
         self._needs_key = provider.needs_key or key_scheme is not None
-        self._given = _checked(secret, "api_key=") if is_text_given else NO_SECRET
+        self._given = _checked(secret, "api_key=") if is_text_given else None
 
     def key(self) -> Secret:
         """Return the key; an empty one where none is needed.
@@ -59,16 +65,19 @@ class KeySource:
             ConfigError: There is none, naming where it was looked for; or it
                 cannot go into a header.
         """
-        if not self._given.is_empty:
-            return self._given
-        key = self._find()
+        key = self._find() if self._given is None else self._given
         if key.is_empty and self._needs_key:
-            msg = (
-                f"No API key for {self._provider.name}: pass api_key=... or set "
-                f"{self._variable}. Looked in: argument, environment."
-            )
-            raise ConfigError(msg)
+            raise self._missing()
         return key
+
+    def _missing(self) -> ConfigError:
+        if self._given is None:
+            cure = (
+                f"pass api_key=... or set {self._variable}. Looked in: argument, environment."
+            )
+        else:
+            cure = f"api_key= is empty. Pass the key, or None to read {self._variable}."
+        return ConfigError(f"No API key for {self._provider.name}: {cure}")
 
     def _find(self) -> Secret:
         if self._function is not None:

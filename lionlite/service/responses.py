@@ -20,8 +20,9 @@ def completion_of(body: dict[str, Any]) -> dict[str, Any]:
 
     One that has not ended (queued, in progress, cancelled) has no choices.
     """
-    output = body.get("output")
-    if body.get("status") not in _ENDED or not isinstance(output, list):
+    status, output = body.get("status"), body.get("output")
+    has_ended = isinstance(status, str) and status in _ENDED
+    if not has_ended or not isinstance(output, list):
         return {"choices": []}
     items = [item for item in output if isinstance(item, dict)]
     parts = [part for item in items if item.get("type") == "message" for part in _list(item)]

@@ -168,8 +168,10 @@ class Service:
         )
         # The last one is that of new calls. No lock: a fork would copy it held.
         self._tokens = deque([scope.CancelToken()])
+        # Whether the key may go there, which the first call finds out.
+        self._is_known = False
         # With a store, other services of the account are what it is for.
-        self._is_known = hidden_store is not None
+        self._is_alone = hidden_store is None
 
     @property
     def provider_name(self) -> str:
@@ -335,11 +337,16 @@ class Service:
 
     def _check_key(self) -> None:
         """Raise if there is no key, or no safe way for it: before the budget is asked."""
-        key = self._delivery.keys.key()
+        keys = self._delivery.keys
+        if self._is_known and keys.is_renewed:
+            # Only the first call asks a function once more than it sends.
+            return
+        key = keys.key()
         if not key.is_empty and not self._is_known:
             refuse_key_in_clear(self._address, allow_http=self._allow_http)
             self._is_known = True
-            warn_of_second(self, host=self._address.host_header, key=key)
+            if self._is_alone:
+                warn_of_second(self, host=self._address.host_header, key=key)
 
 
 def _delivery(

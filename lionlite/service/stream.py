@@ -26,6 +26,7 @@ from lionlite.exceptions import (
     ServiceError,
     StreamTruncated,
 )
+from lionlite.service.transport.parse import is_good
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from lionlite.service.reply import Reply
     from lionlite.service.transport.streamed import OpenReply
 
-_GOOD: Final = 2
 
 DRAIN_S: Final = 0.05
 """What follows the end mark of a stream is on its way; a server that keeps quiet is left."""
@@ -351,7 +351,7 @@ def _opened(parts: Delivery, call: Call, held: Held, *, idle_s: float | None) ->
         call.waits()
         held.is_waiting = True
         opened = held.opened = call.opened(permit, idle_s)
-        if opened.status // 100 != _GOOD:
+        if not is_good(opened.status):
             raise _refusal(call, opened, permit)
         reader = call.reader(opened.headers)
         undo.pop_all()

@@ -17,6 +17,7 @@ from lionlite import jsontext
 from lionlite.exceptions import ResponseError
 from lionlite.service.reply import NoAnswerError, Reply, reply_in
 from lionlite.service.status import error_in, excerpt, request_id_of, status_error
+from lionlite.service.transport.parse import is_good
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ def _read(
         body = jsontext.decode(raw.body.removeprefix(_BOM))
     except jsontext.JsonError:
         body = None
-    if not 200 <= raw.status < 300 or error_in(body):  # noqa: PLR2004
+    if not is_good(raw.status) or error_in(body):
         return status_error(raw, body, now_epoch_s=now_epoch_s, scrub=scrub, provider=provider)
     request_id = request_id_of(raw.headers, scrub)
     try:

@@ -124,8 +124,6 @@ HTTP = {
 }
 HTTP_STREAM = {
     "chunks_without_end": OK,
-    # The cap on a stream is far away; its deadline is not.
-    "body_endless": LATE,
 }
 
 BODY = {

@@ -147,6 +147,31 @@ def test_the_server_s_wish_is_the_pause():
     assert gate.paused_until == 20 * SECOND
 
 
+def test_a_wish_that_proved_too_short_does_not_make_a_storm():
+    gate = Gate()
+    pauses = []
+    now = 0
+    for wish_s in (0.25, 0.25, 0.25, 20, 1, 0.25, 0):
+        gate.refuse(entry_at(now + 1), now + 1, wish_s)
+        pauses.append((gate.next_at(now) - now - 1) / SECOND)
+        now = gate.next_at(now)
+        gate.granted(entry_at(now), now)
+
+    assert pauses == pytest.approx([0.25, 0.5, 1, 20, 8, 8, 0.064])
+
+
+def test_a_wish_counts_again_after_an_answer():
+    gate = Gate()
+    gate.refuse(entry_at(1), 1, 0.006)
+    probe = probing(gate, gate.next_at(1))
+    probe.is_sent = True
+    gate.ended(probe, SECOND)
+
+    gate.refuse(entry_at(2 * SECOND), 2 * SECOND, 0.006)
+
+    assert gate.next_at(2 * SECOND) == 2 * SECOND + 6_000_000
+
+
 def test_a_pause_during_the_ramp_starts_all_over():
     gate = Gate()
     gate.pause(0, 0)

@@ -382,7 +382,14 @@ def test_a_given_key_comes_before_the_environment(monkeypatch):
 
     assert key_of(api_key=" given\n") == Secret("given")
     assert key_of() == Secret("from-env")
-    assert key_of(api_key="") == Secret("from-env")
+
+
+def test_an_empty_key_does_not_stand_for_the_environments(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "of-another-host")
+
+    with pytest.raises(ConfigError, match="api_key= is empty"):
+        key_of(api_key=" ")
+    assert key_of(providers.COMPATIBLE, api_key="") == NO_SECRET
 
 
 def test_another_variable_may_be_named(monkeypatch):

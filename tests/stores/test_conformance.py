@@ -70,6 +70,14 @@ def waiting(limiter, count):
     time.sleep(0.03)
 
 
+def until_told(limiter):
+    """Wait until the first in line knows when it is granted."""
+    until_s = time.monotonic() + 10
+    while limiter.stats().next_grant_in_s is None:
+        assert time.monotonic() < until_s
+        time.sleep(0.005)
+
+
 # All or none -------------------------------------------------------------------------
 
 
@@ -542,6 +550,7 @@ def test_the_statistics_say_what_is_used_and_who_waits(limiter_of):
     held = limiter.reserve({"requests": 1, "tokens": 70})
     Caller(limiter, requests=1, tokens=1)
     waiting(limiter, 1)
+    until_told(limiter)
 
     stats = limiter.stats()
 

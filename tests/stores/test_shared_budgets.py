@@ -113,9 +113,12 @@ def test_members_take_turns(shared):
         while not is_over.is_set():
             call(members[number], requests=1)
             served.append(number)
-            # From when both wait: whoever starts first has the first window for itself.
-            if len(set(served)) == 2 and len(served) - served.index(1) > 20:
+            if len(since_both(served)) > 20:
                 is_over.set()
+
+    def since_both(served):
+        """From when both wait: whoever starts first has the first window for itself."""
+        return served[max(map(served.index, (0, 1))) :] if len(set(served)) == 2 else []
 
     # One member has many threads, the other one: their shares are equal.
     threads = [threading.Thread(target=saturate, args=(number,)) for number in (0, 0, 0, 0, 1)]
@@ -124,7 +127,7 @@ def test_members_take_turns(shared):
     for thread in threads:
         thread.join()
 
-    both = served[served.index(1) :][:20]
+    both = since_both(served)[:20]
     assert both.count(0) >= 7
     assert both.count(1) >= 7
 

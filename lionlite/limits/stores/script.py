@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lionlite.limits import gate
 from lionlite.limits.stores import book, slots, valve
 from lionlite.limits.stores.script_rules import CHARGES, FITTING, SHELF, VALVE
 
@@ -36,6 +37,8 @@ _CONSTANTS: Final = {
     "RAMP_STEP_US": valve.RAMP_STEP_US,
     "BACKOFF_US": valve.BACKOFF_US,
     "BACKOFF_MOST_US": valve.BACKOFF_MOST_US,
+    "LEAST_WISH_US": valve.LEAST_WISH_US,
+    "MOST_DOUBLINGS": gate.MOST_DOUBLINGS,
 }
 
 _HEADER: Final = "".join(f"local {name} = {value}\n" for name, value in _CONSTANTS.items())

@@ -124,8 +124,9 @@ local function refused(granted_at, retry_us)
   if is_news then
     valve.refusals, valve.refused_at = valve.refusals + 1, now
   end
-  local doubled = BACKOFF_US * 2 ^ min(max(valve.refusals - 1, 0), 10)
-  pause(retry_us < 0 and min(doubled, BACKOFF_MOST_US) or retry_us)
+  local wish_us = retry_us < 0 and BACKOFF_US or max(retry_us, LEAST_WISH_US)
+  local doubled_us = wish_us * 2 ^ min(max(valve.refusals - 1, 0), MOST_DOUBLINGS)
+  pause(max(wish_us, min(doubled_us, BACKOFF_MOST_US)))
   return is_news
 end
 """

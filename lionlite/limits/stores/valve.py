@@ -15,6 +15,8 @@ import attrs
 from lionlite.limits.gate import (
     BACKOFF_MOST_S,
     BACKOFF_S,
+    LEAST_WISH_S,
+    MOST_DOUBLINGS,
     PROBE_GRANT_S,
     PROBE_S,
     RAMP_S,
@@ -32,6 +34,7 @@ RAMP_US: Final = round(RAMP_S * 1e6)
 RAMP_STEP_US: Final = round(RAMP_STEP_S * 1e6)
 BACKOFF_US: Final = round(BACKOFF_S * 1e6)
 BACKOFF_MOST_US: Final = round(BACKOFF_MOST_S * 1e6)
+LEAST_WISH_US: Final = round(LEAST_WISH_S * 1e6)
 
 
 @attrs.define
@@ -108,8 +111,10 @@ class Valve:
         if is_news:
             self.refusals += 1
             self.refused_at = now
-        doubled = BACKOFF_US << min(max(self.refusals - 1, 0), 10)
-        self.pause(now, min(doubled, BACKOFF_MOST_US) if retry_us < 0 else retry_us)
+        wish_us = BACKOFF_US if retry_us < 0 else max(retry_us, LEAST_WISH_US)
+        # Doubled: what it asked for before proved too short, and we must not storm.
+        doubled_us = wish_us << min(max(self.refusals - 1, 0), MOST_DOUBLINGS)
+        self.pause(now, max(wish_us, min(doubled_us, BACKOFF_MOST_US)))
         return is_news
 
     def _begin_ramp(self, now: int) -> None:

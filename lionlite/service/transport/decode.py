@@ -16,6 +16,9 @@ SLICE_BYTES = 64 * 1024
 """A small piece of gzip may hold megabytes: they come out in slices of this size."""
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+_CODINGS = frozenset(
+    {"br", "compress", "dcb", "dcz", "deflate", "gzip", "x-compress", "x-gzip", "zstd"}
+)
 
 
 def decoder_for(coding: str, *, max_bytes: int) -> Decoder | None:
@@ -28,12 +31,14 @@ def decoder_for(coding: str, *, max_bytes: int) -> Decoder | None:
     Raises:
         ResponseError: A coding that we did not ask for and do not read.
     """
-    name = coding.lower()
-    if name in {"", "identity"}:
+    names = [name.strip() for name in coding.lower().split(",")]
+    # What is no coding ("none", "utf-8") is passed over, as every client does.
+    codings = [name for name in names if name in _CODINGS]
+    if not codings:
         return None
-    if name == "gzip":
+    if codings == ["gzip"]:
         return Decoder(max_bytes)
-    msg = f"The reply is encoded as {name!r:.40}, which was not asked for."
+    msg = f"The reply is encoded as {coding!r:.40}, which was not asked for."
     raise ResponseError(msg)
 
 
@@ -55,6 +60,18 @@ def decoded(body: bytes, coding: str, *, max_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
+def decoded_refusal(body: bytes, coding: str, *, max_bytes: int) -> bytes:
+    """Return the body of a reply whose status says no, as far as it can be read.
+
+    A body that cannot be decoded must not hide the status.
+    """
+    try:
+        return decoded(body, coding, max_bytes=max_bytes)
+    except ResponseError:
+        # The header may be wrong, and the body plain.
+        return body if _is_text(body) else b""
+
+
 def too_large(max_bytes: int) -> ResponseTooLarge:
     """Return the error for a body past its cap."""
     msg = f"The reply's body is longer than {max_bytes:,} bytes."
@@ -71,13 +88,15 @@ class Decoder:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._inflater = zlib.decompressobj(_GZIP_WINDOW)
-        self._packed = b""
+        self._packed = memoryview(b"")
+        # Of the slice that zlib has: it hands back, as a copy, what it did not get to.
+        self._left = b""
         self._count = 0
         self._has_begun = False
 
     def put(self, piece: bytes) -> None:
         """Take the next piece of the body, once `take` has returned b""."""
-        self._packed += piece
+        self._packed = memoryview(piece)
         self._has_begun = self._has_begun or bool(piece)
 
     def take(self) -> bytes:
@@ -87,22 +106,31 @@ class Decoder:
             ResponseError: It is no gzip.
             ResponseTooLarge: It unpacks past the cap.
         """
-        if self._inflater.eof:
-            self._packed = b""
-            return b""
-        # Also with nothing left to unpack: zlib may hold back what did not fit a slice.
         room = min(SLICE_BYTES, self.max_bytes - self._count + 1)
         if room <= 0:
             raise too_large(self.max_bytes)
-        try:
-            plain = self._inflater.decompress(self._packed, room)
-        except zlib.error as exc:
-            msg = f"The reply's gzip is broken: {exc}."
-            raise ResponseError(msg) from exc
-        self._packed = self._inflater.unconsumed_tail
+        plain = b""
+        while not plain and not self._inflater.eof:
+            is_fed = bool(self._left or self._packed)
+            plain = self._unpacked(room)
+            if not is_fed:
+                # Asked once more: zlib may hold back what did not fit a slice.
+                break
         self._count += len(plain)
         if self._count > self.max_bytes:
             raise too_large(self.max_bytes)
+        return plain
+
+    def _unpacked(self, room: int) -> bytes:
+        if not self._left:
+            self._left = bytes(self._packed[:SLICE_BYTES])
+            self._packed = self._packed[SLICE_BYTES:]
+        try:
+            plain = self._inflater.decompress(self._left, room)
+        except zlib.error as exc:
+            msg = f"The reply's gzip is broken: {exc}."
+            raise ResponseError(msg) from exc
+        self._left = self._inflater.unconsumed_tail
         return plain
 
     def finish(self) -> None:
@@ -115,3 +143,11 @@ class Decoder:
         if self._has_begun and not self._inflater.eof:
             msg = "The reply's gzip ends too early."
             raise ResponseError(msg)
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

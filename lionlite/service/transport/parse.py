@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from lionlite.exceptions import ConnectionFailed, ResponseError, ResponseTooLarge
-from lionlite.service.transport.decode import decoded, too_large
+from lionlite.service.transport.decode import decoded, decoded_refusal, too_large
 from lionlite.service.transport.headers import Headers
 from lionlite.value import Value
 
@@ -54,6 +54,11 @@ class RawReply(Value, frozen=True):
     def __repr__(self) -> str:
         headers, body = f"<{len(self.headers)} headers>", f"<{len(self.body)} bytes>"
         return f"RawReply(status={self.status}, headers={headers}, body={body})"
+
+
+def is_good(status: int) -> bool:
+    """Whether *status* says that the request was answered."""
+    return 200 <= status < 300  # noqa: PLR2004
 
 
 class ReplyParser:
@@ -170,13 +175,15 @@ class ReplyParser:
         """Return the complete reply.
 
         Raises:
-            ResponseError: The body's encoding is broken or one we did not ask for.
+            ResponseError: The status is good, but the body's encoding is broken
+                or one we did not ask for.
             ResponseTooLarge: The body decompresses past its cap.
         """
         body = self.take_body()
         if self._is_coded:
+            decode = decoded if is_good(self.status) else decoded_refusal
             coding = self.headers["content-encoding"]
-            body = decoded(body, coding, max_bytes=self._max_body_bytes)
+            body = decode(body, coding, max_bytes=self._max_body_bytes)
         return RawReply(self.status, self.headers, body)
 
     def _feed_long(self, head: bytes, rest: bytes) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
+from lionlite import scope
 from lionlite.exceptions import ConnectionFailed, DeadlineExceeded, ResponseError
-from lionlite.service.transport.decode import decoder_for, too_large
-from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply
+from lionlite.service.transport.decode import decoded_refusal, decoder_for, too_large
+from lionlite.service.transport.parse import MAX_BODY_BYTES, RawReply, is_good
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,14 +57,16 @@ class OpenReply:
         status: The HTTP status.
         headers: Lower-case names; values of equal names joined with ", ".
         source: The rest of it.
-        is_decoded: Whether to undo the content coding.
+        is_decoded: Whether to undo the content coding; where the status is not
+            good, only `read` does, and as far as it can.
 
     Attributes:
         status: The HTTP status.
         headers: As given.
 
     Raises:
-        ResponseError: The body has a coding that we did not ask for.
+        ResponseError: The status is good, but the body has a coding that we
+            did not ask for.
 
     Threads: one at a time.
     """
@@ -79,8 +82,11 @@ class OpenReply:
         self.status = status
         self.headers = headers
         self._source = source
-        coding = headers.get("content-encoding", "") if is_decoded else ""
-        self._decoder = decoder_for(coding, max_bytes=MAX_STREAM_BYTES)
+        self._scope = scope.current()
+        self._coding = headers.get("content-encoding", "") if is_decoded else ""
+        self._decoder = (
+            decoder_for(self._coding, max_bytes=MAX_STREAM_BYTES) if is_good(status) else None
+        )
         # Of a body without coding; a decoder counts for itself.
         self._max_bytes, self._count = MAX_STREAM_BYTES, 0
         self._has_ended = False
@@ -113,7 +119,10 @@ class OpenReply:
         self._max_bytes = MAX_BODY_BYTES
         if self._decoder is not None:
             self._decoder.max_bytes = MAX_BODY_BYTES
-        return RawReply(self.status, self.headers, b"".join(self.chunks()))
+        body = b"".join(self.chunks())
+        if self._coding and not is_good(self.status):
+            body = decoded_refusal(body, self._coding, max_bytes=MAX_BODY_BYTES)
+        return RawReply(self.status, self.headers, body)
 
     def close(self) -> None:
         """Give the connection back if the reply was read to its end, else close it.
@@ -153,6 +162,9 @@ class OpenReply:
         return piece
 
     def _decoded(self, decoder: Decoder) -> bytes | None:
+        # A small piece may hold much: while it comes out, nobody waits and looks.
+        self._scope.check("read")
+        scope.current().check("read")
         while not (piece := decoder.take()):
             raw = self._source.more()
             if raw is None:
