@@ -2,7 +2,7 @@
 
 Holds: `Line`, and `Pace`, which lets one through every so many seconds. Does
 not hold: who stands there and why (conversation/, calls/decorators/). Safe to
-share between threads; a forked child finds both free.
+share between threads; a forked child finds the line empty and keeps the pace.
 """
 
 from __future__ import annotations

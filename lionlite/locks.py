@@ -9,10 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 
 class ProcessLock:
@@ -22,8 +18,9 @@ class ProcessLock:
     exist in the child held it. So each process takes a lock of its own.
 
     Attributes:
-        inner: The lock of this process, for `with guard.inner:` where every
-            microsecond counts; never to be kept.
+        inner: The lock of this process, for `with guard.inner:`; never to be
+            kept. A `with` of our own would stay held if a signal came between
+            its first step and the lock's.
 
     Threads: made for them; not reentrant.
     """
@@ -33,17 +30,6 @@ class ProcessLock:
     def __init__(self) -> None:
         self.inner = threading.Lock()
         _live.add(self)
-
-    def __enter__(self) -> None:
-        self.inner.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.inner.release()
 
     def renew(self) -> None:
         """Be free, whoever held it; only for a child that has one thread yet."""

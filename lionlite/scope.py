@@ -92,7 +92,14 @@ class CancelToken:
     Threads: any thread may cancel, any thread may wait.
     """
 
-    __slots__ = ("__weakref__", "_above", "_is_cancelled", "_lock", "_wakers")
+    __slots__ = (
+        "__weakref__",
+        "_above",
+        "_have_all_woken",
+        "_is_cancelled",
+        "_lock",
+        "_wakers",
+    )
 
     def __init__(self, *parents: CancelToken) -> None:
         # All above it, each once; not itself, which would be a cycle.
@@ -102,6 +109,7 @@ class CancelToken:
             above += [token for token in line if token not in above]
         self._above: tuple[CancelToken, ...] = tuple(above)
         self._is_cancelled = False
+        self._have_all_woken = False
         # Held while a cancel runs the wakers, which must not block. Adding and
         # dropping one, at every wait of every thread, does without: each is one
         # step of the interpreter, and only then looks whether a cancel came.
@@ -122,14 +130,16 @@ class CancelToken:
     def cancel(self) -> None:
         """Cancel all work under this token and wake everything that waits.
 
-        Threads: safe anywhere; a second call does nothing.
+        Threads: safe anywhere; a second call does nothing, unless Ctrl-C cut
+        the first one short.
         """
         with self._lock:
-            if self._is_cancelled:
+            if self._have_all_woken:
                 return
             self._is_cancelled = True
             for waker in self._wakers.copy().values():
                 waker()
+            self._have_all_woken = True
 
     def woken_by(self, waker: Callable[[], None]) -> AbstractContextManager[None]:
         """Have *waker* called, inside the `with`, when the token or one above is cancelled.

@@ -83,7 +83,7 @@ class Traffic:
     @property
     def waiting_share(self) -> float | None:
         """The part of the chats' time that was waiting for the budget, 0 to 1."""
-        with self._lock:
+        with self._lock.inner:
             return self._waited_s / self._elapsed_s if self._elapsed_s else None
 
     @property
@@ -115,7 +115,7 @@ class Traffic:
     def ended(self, record: CallRecord) -> None:
         """Add *record* up, and tell the work around."""
         if not record.is_replayed:
-            with self._lock:
+            with self._lock.inner:
                 self._tokens += 0 if record.usage is None else record.usage.total_tokens
                 if record.cost is not None:
                     self._cost = (self._cost or 0.0) + record.cost

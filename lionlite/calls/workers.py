@@ -59,7 +59,7 @@ class _Census:
         self.threads = 0
 
     def add(self, number: int) -> None:
-        with self.lock:
+        with self.lock.inner:
             self.threads += number
 
 
@@ -144,7 +144,7 @@ class Crowd:
             self._outer.ended(record)
 
     def _count(self, what: Waiting, number: int) -> None:
-        with self._lock:
+        with self._lock.inner:
             if what == "budget":
                 self._at_budget += number
             else:

@@ -303,7 +303,7 @@ class SharedLimiter:
             alone.rejoin()
         except BudgetError:
             return alone
-        with self._lock:
+        with self._lock.inner:
             if self._alone is alone:
                 self._alone = None
         alone.end()
@@ -313,7 +313,7 @@ class SharedLimiter:
         """Whether *error* means that the store is down and we go on without it."""
         if type(error) is not BudgetError or not self._shares or self._is_closed:
             return False
-        with self._lock:
+        with self._lock.inner:
             if self._alone is not None:
                 return True
             shares = shares_of(self._till)

@@ -177,7 +177,7 @@ class Lessons:
             actual=usage.total_tokens,
             refill_per_s=view.limit / self._interval_s("tokens", view),
         )
-        with self._lock:
+        with self._lock.inner:
             if self._looks_left <= 0:
                 return
             self._looks_left -= 1
@@ -194,7 +194,7 @@ class Lessons:
         dimension, _, model = name.partition(PER_MODEL)
         if view.limit is not None:
             rate = Rate(view.limit, self._interval_s(dimension, view))
-            with self._lock:
+            with self._lock.inner:
                 is_new = self._rates.get(name) != rate
                 self._rates[name] = rate
                 names = self._by_model.get(model, ())

@@ -47,12 +47,12 @@ class RetryBudget:
         """Note that the provider answered."""
         # A healthy service is at its reserve, and takes no lock.
         if self._balance < RESERVE:
-            with self._lock:
+            with self._lock.inner:
                 self._balance = min(RESERVE, self._balance + PER_ANSWER)
 
     def take(self) -> bool:
         """Take one retry if there is one left; say whether there was."""
-        with self._lock:
+        with self._lock.inner:
             now_s = self._clock()
             earned = (now_s - self._seen_s) * PER_SECOND
             self._seen_s = now_s

@@ -8,6 +8,8 @@ share between threads; after a fork each process has the budget for itself.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -277,8 +279,13 @@ class Service:
 
         Threads: safe anywhere.
         """
-        self._tokens.append(scope.CancelToken())
-        self._tokens.popleft().cancel()
+        own = scope.CancelToken()
+        self._tokens.append(own)
+        for token in itertools.takewhile(lambda token: token is not own, list(self._tokens)):
+            token.cancel()
+            # Only now: Ctrl-C may have cut it short, and the next call goes on.
+            with contextlib.suppress(ValueError):
+                self._tokens.remove(token)
 
     def close(self) -> None:
         """End all calls under way and give everything back; later calls raise.

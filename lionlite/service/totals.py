@@ -86,7 +86,7 @@ class Totals:
 
     def stats(self, budget: LimiterStats) -> Stats:
         """Return the sums so far."""
-        with self._lock:
+        with self._lock.inner:
             return Stats(
                 calls=self._calls,
                 failed=self._failed,

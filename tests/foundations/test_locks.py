@@ -16,10 +16,10 @@ def test_one_thread_at_a_time_holds_it():
     entered = threading.Event()
 
     def enter():
-        with lock:
+        with lock.inner:
             entered.set()
 
-    with lock:
+    with lock.inner:
         thread = threading.Thread(target=enter, daemon=True)
         thread.start()
         assert not entered.wait(0.05)
@@ -33,7 +33,7 @@ def test_a_child_finds_it_free_though_a_thread_of_the_parent_holds_it():
     held, leave = threading.Event(), threading.Event()
 
     def hold():
-        with lock:
+        with lock.inner:
             held.set()
             leave.wait(20)
 
@@ -43,7 +43,7 @@ def test_a_child_finds_it_free_though_a_thread_of_the_parent_holds_it():
 
     child = os.fork()
     if child == 0:
-        with lock:
+        with lock.inner:
             os._exit(7)
     _, status = os.waitpid(child, 0)
     leave.set()

@@ -132,7 +132,7 @@ class Memo(Generic[R]):
 
     def get(self, key: CallKey) -> Entry[R] | None:
         """Return what is remembered, None if nothing is or it is too old."""
-        with self._lock:
+        with self._lock.inner:
             entry = self._entries.get(key)
             if entry is not None:
                 self._entries.move_to_end(key)
@@ -149,7 +149,7 @@ class Memo(Generic[R]):
             DeadlineExceeded: Another thread was not done before the deadline.
             Cancelled: The scope was cancelled.
         """
-        with self._lock:
+        with self._lock.inner:
             flight = self._flights.get(key)
             if flight is None:
                 flight = self._flights[key] = Flight()
@@ -171,7 +171,7 @@ class Memo(Generic[R]):
         now_s = self._clock()
         # Only let go after the lock: the end of a value may run anything.
         dropped = []
-        with self._lock:
+        with self._lock.inner:
             dropped.append(self._entries.pop(key, None))
             self._entries[key] = entry
             while self._is_first_to_go(now_s):

@@ -147,7 +147,7 @@ class SheetRecorder:
     def _count(self, *, is_bad: bool, outcome: Outcome | None = None) -> str | None:
         """Count an end; return why the run stops here, None if it goes on."""
         error = None if outcome is None else outcome.error
-        with self._lock:
+        with self._lock.inner:
             if self._max_failures is not None:
                 self._bad += error is not None
                 is_enough = self._bad == self._max_failures
