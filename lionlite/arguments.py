@@ -59,5 +59,6 @@ def keywords_checked(function: Callable[P, R]) -> Callable[P, R]:
         finally:
             # One of them may be an API key, and tracebacks may show locals.
             kwargs.clear()
+            del args
 
     return checked

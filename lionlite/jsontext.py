@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set, ValuesView
 from datetime import date, datetime, time, timedelta
@@ -25,10 +26,21 @@ import msgspec
 MAX_DEPTH = 100
 """Nesting that `plain` follows; deeper is a mistake, and Python's own limit is 1,000."""
 
+MAX_MENDED_BYTES = 4 * 1024 * 1024
+"""In longer texts half a character is an error: to mend it could take seconds."""
+
 # Decimal as a number: 1.10 stays 1.10, while msgspec's default is a string.
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _canonical_encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
 _decoder = msgspec.json.Decoder()
+
+
+# Escapes in JSON, told apart: a backslash, a whole character, half of one.
+_ESCAPES = re.compile(
+    rb"\\\\"
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 
 
 class JsonError(ValueError):
@@ -95,6 +107,25 @@ def decode(text: bytes | str) -> Any:
         # The cause is a thousand frames of nothing: cut it.
         problem = "nested too deep"
         raise JsonError(problem) from None
+
+
+def decode_mending(text: bytes) -> Any:
+    """Return what the JSON *text* says, with U+FFFD for each half of a character.
+
+    Servers in JavaScript send such halves where they cut a text.
+
+    Raises:
+        JsonError: As `decode`, for all else.
+    """
+    try:
+        return decode(text)
+    except JsonError:
+        if len(text) > MAX_MENDED_BYTES:
+            raise
+        mended = _ESCAPES.sub(lambda found: b"\\ufffd" if found["half"] else found[0], text)
+        if mended == text:
+            raise
+    return decode(mended)
 
 
 def plain(value: Any, *, name: str = "") -> Any:

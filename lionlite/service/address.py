@@ -46,6 +46,11 @@ _OURS = frozenset(
     }
 )
 
+_PRIVATE = tuple(
+    ipaddress.ip_network(net)
+    for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(r"[\x20-\x7e\t]*")
 
@@ -85,7 +90,7 @@ def parse_base_url(base_url: str) -> Address:
         raise ConfigError(msg)
     url = split_url(base_url.strip())
     if url is None or url.scheme not in {"http", "https"} or not _is_address(url):
-        msg = f"base_url= takes an address such as 'https://host/v1'; got {_shown(base_url)!r}."
+        msg = f"base_url= takes an address such as 'https://host/v1'{_shown(base_url)}."
         raise ConfigError(msg)
     if url.has_extras:
         msg = "base_url= takes no user, password, query or fragment: pass api_key= and headers=."
@@ -103,8 +108,13 @@ def _is_address(url: UrlParts) -> bool:
 
 
 def _shown(base_url: str) -> str:
-    """Return *base_url* without what may be a password in it."""
-    return re.sub(r"//[^/@]*@", "//***@", base_url.strip())[:100]
+    """Return what was given, without what may be a password in it.
+
+    Nothing of a text that is no address at all: it may be a key.
+    """
+    if "://" not in base_url:
+        return "; what was given has no http:// or https://"
+    return "; got {!r}".format(re.sub(r"//[^/@]*@", "//***@", base_url.strip())[:100])
 
 
 def refuse_key_in_clear(address: Address, *, allow_http: bool) -> None:
@@ -130,7 +140,9 @@ def is_local_host(host: str) -> bool:
         address = ipaddress.ip_address(number)
     except (OSError, ValueError):
         return "." not in name or name.endswith(".localhost")
-    return address.is_loopback or address.is_private or address.is_link_local
+    # Not is_private: that counts Teredo and nets kept for documents, too.
+    is_here = address.is_loopback or address.is_link_local or address.is_unspecified
+    return is_here or any(address in net for net in _PRIVATE if net.version == address.version)
 
 
 def checked_headers(headers: Mapping[str, str] | None, *, name: str) -> dict[str, str]:

@@ -104,7 +104,7 @@ def budget_for(provider: Provider, asked: BudgetArguments, *, host: str) -> Serv
         ConfigError: An argument is wrong.
     """
     given = limits_from(asked)
-    charge = asked.charge or provider.charge
+    charge = provider.charge if asked.charge is None else asked.charge
     limiter = _limiter(given, charge, asked, own_name=f"{provider.name}@{host}")
     lessons = Lessons(
         # What one process learned the others would not know: a shared budget
@@ -122,6 +122,9 @@ def _limiter(given: Limits, charge: str, asked: BudgetArguments, *, own_name: st
     if asked.store is None:
         if asked.budget is not None:
             msg = "budget= names a budget in a store: pass store='sqlite:///...' too."
+            raise ConfigError(msg)
+        if asked.on_store_down != "raise":
+            msg = "on_store_down= is about a store: pass store='sqlite:///...' too."
             raise ConfigError(msg)
         return RateLimiter(given, charge=charge, max_concurrency=asked.max_concurrency)
     if not given:

@@ -189,6 +189,7 @@ class Call:
             now_epoch_s=time.time(),
             scrub=self._key.scrub,
             provider=self._parts.provider.name,
+            answers=self._request.answers,
         )
 
     def finished(self, reader: StreamReader) -> Reply:

@@ -21,6 +21,7 @@ from lionlite.exceptions import (
 )
 from lionlite.service.bodykind import BodyKind
 from lionlite.service.deltas import Choice
+from lionlite.service.halves import Halves
 from lionlite.service.reply import NoAnswerError, reply_in
 from lionlite.service.responses import usage_of
 from lionlite.service.sse import EventReader
@@ -88,6 +89,7 @@ class StreamReader:
         now_epoch_s: Wall-clock time in seconds, for Retry-After dates.
         scrub: Takes keys out of a text that will be shown.
         provider: Its name, for messages.
+        answers: How many choices were asked for.
 
     Attributes:
         is_done: Whether nothing more is of interest: the end mark came, or an
@@ -103,13 +105,16 @@ class StreamReader:
         now_epoch_s: float,
         scrub: Callable[[str], str],
         provider: str,
+        answers: int = 1,
     ) -> None:
         self.is_done = False
+        self._answers = answers
         self._headers = headers
         self._now_epoch_s = now_epoch_s
         self._scrub = scrub
         self._provider = provider
         self._events = EventReader()
+        self._halves = Halves()
         self._kind = BodyKind(headers)
         self._first = Choice()
         self._choices: dict[int, Choice] = {}
@@ -129,6 +134,12 @@ class StreamReader:
     def partial(self) -> str:
         """The text so far."""
         return self._whole.text if self._whole else self._lead.text
+
+    @property
+    def have_all_ended(self) -> bool:
+        """Whether each of the choices that were asked for has said why it ended."""
+        states = self._choices.values()
+        return len(states) >= self._answers and all(state.finish_reason for state in states)
 
     @property
     def _lead(self) -> Choice:
@@ -210,10 +221,7 @@ class StreamReader:
 
     def _take(self, data: bytes, name: str, pieces: list[str]) -> None:
         """Take an event in; add the text that it brings to *pieces*."""
-        try:
-            chunk = jsontext.decode(data)
-        except jsontext.JsonError:
-            chunk = None
+        chunk = _decoded(self._halves.joined(data))
         if name == "error" or type(chunk) is not dict:
             self._take_odd(data, name, chunk, pieces)
             return
@@ -341,8 +349,7 @@ class StreamReader:
 
     def _assembled(self) -> Reply | ServiceError:
         choices = sorted(self._choices.items())
-        is_whole = bool(choices) and all(state.finish_reason for _, state in choices)
-        if not (is_whole or self._has_done_mark):
+        if not (self.have_all_ended or self._has_done_mark):
             return self._truncated()
         body = {**self._top, "object": "chat.completion"}
         body["choices"] = [state.whole(index) for index, state in choices]
@@ -388,6 +395,6 @@ class StreamReader:
 def _decoded(data: bytes) -> Any:
     """Return the JSON in *data*, None if it is none."""
     try:
-        return jsontext.decode(data)
+        return jsontext.decode_mending(data)
     except jsontext.JsonError:
         return None

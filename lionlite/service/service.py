@@ -37,6 +37,7 @@ from lionlite.service.retry_budget import RetryBudget
 from lionlite.service.secret import Secret
 from lionlite.service.settings import (
     IDLE_S,
+    checked_flag,
     checked_idle_timeout,
     checked_retries,
     checked_timeout,
@@ -151,7 +152,7 @@ class Service:
         self._model = provider.default_model if model is None else model
         self._timeout_s = checked_timeout(timeout)
         self._address = parse_base_url(chosen_base_url(provider, base_url))
-        self._allow_http = allow_http
+        self._allow_http = checked_flag(allow_http, name="allow_http=")
         origin = self._address.origin
         # In the order of its attributes, that of the signature as far as it goes.
         asked = BudgetArguments(
@@ -170,10 +171,9 @@ class Service:
         )
         # The last one is that of new calls. No lock: a fork would copy it held.
         self._tokens = deque([scope.CancelToken()])
-        # Whether the key may go there, which the first call finds out.
-        self._is_known = False
-        # With a store, other services of the account are what it is for.
-        self._is_alone = hidden_store is None
+        # Whether the key may go there, as the first call finds out, and whether others
+        # of its account are to be warned of: with a store, they are what it is for.
+        self._is_known, self._is_alone = False, hidden_store is None
 
     @property
     def provider_name(self) -> str:
@@ -336,7 +336,11 @@ class Service:
             messages,
             {"model": self._model, **params},
             extra_body=extra_body,
-            headers=checked_headers(extra_headers, name="extra_headers") if extra_headers else {},
+            headers=(
+                {}
+                if extra_headers is None
+                else checked_headers(extra_headers, name="extra_headers")
+            ),
             is_stream=is_stream,
         )
         self._check_key()

@@ -37,6 +37,7 @@ def _made_for(
         finally:
             # One of them may be an API key, and tracebacks may show locals.
             kwargs.clear()
+            del args
 
     full = inspect.signature(make)
     service.__signature__ = full.replace(  # type: ignore[attr-defined]

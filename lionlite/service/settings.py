@@ -60,6 +60,18 @@ def checked_retries(max_retries: int) -> int:
     raise ConfigError(msg)
 
 
+def checked_flag(flag: bool, *, name: str) -> bool:  # noqa: FBT001 - it is what is checked
+    """Return *flag* if it is True or False: "no" would count as true.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if isinstance(flag, bool):
+        return flag
+    msg = f"{name} takes True or False; got {shown(flag)}."
+    raise ConfigError(msg)
+
+
 def chosen_base_url(provider: Provider, base_url: str | None) -> str:
     """Return *base_url*, or the environment's, or the provider's own.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from lionlite import scope
 from lionlite.exceptions import (
     ConnectionFailed,
+    DeadlineExceeded,
     LionError,
     RateLimitError,
     ResponseError,
@@ -278,6 +279,11 @@ class Arriving:
         except ConnectionFailed as exc:
             # Cut, or closed without a farewell: the reader knows.
             self._cut, data = exc.with_traceback(None), None
+        except DeadlineExceeded:
+            # Silence after the answer's end: only the end mark did not come.
+            if not self._reader.have_all_ended:
+                raise
+            data = None
         if data is None:
             self._is_read = True
             return self._reader.feed_end()

@@ -70,7 +70,7 @@ def _read(
     """Return the answer in *raw*, or the error that it is."""
     try:
         # RFC 8259 lets a reader pass over the byte order mark.
-        body = jsontext.decode(raw.body.removeprefix(_BOM))
+        body = jsontext.decode_mending(raw.body.removeprefix(_BOM))
     except jsontext.JsonError:
         body = None
     if not is_good(raw.status) or error_in(body):

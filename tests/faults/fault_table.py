@@ -239,6 +239,7 @@ SSE = {
     "sse_stall": LATE,
     "sse_stall_first": LATE,
     "sse_stall_done": LATE,
+    "sse_stall_finished": LATE,
     "sse_long_line": LARGE,
 }
 SSE_STREAM = {

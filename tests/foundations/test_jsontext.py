@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import subprocess
 import sys
 from collections import OrderedDict, deque
@@ -19,7 +20,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lionlite.jsontext import MAX_DEPTH, JsonError, decode, encode, plain
+from lionlite.jsontext import (
+    MAX_DEPTH,
+    MAX_MENDED_BYTES,
+    JsonError,
+    decode,
+    decode_mending,
+    encode,
+    plain,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -342,6 +351,39 @@ def test_what_was_not_made_plain_is_refused_typed():
 def test_a_text_that_is_not_json_is_one_typed_error(text, problem):
     with pytest.raises(JsonError, match=problem):
         decode(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (rb'"\ud83d"', "\ufffd"),
+        (rb'"a\uDE00b"', "a\ufffdb"),
+        (rb'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
+        (rb'"\ud83d\ude00\ud83d"', "\U0001f600\ufffd"),
+        (rb'["\\ud83d", "\ude00"]', ["\\ud83d", "\ufffd"]),
+        (rb'"\\\ud83d"', "\\\ufffd"),
+        (rb'"\\ud83d"', "\\ud83d"),
+    ],
+)
+def test_half_a_character_can_be_mended(text, value):
+    assert decode_mending(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", [rb'["\ud83d", NaN]', rb'"\ud83d', b'"\\ud83d' + b" " * MAX_MENDED_BYTES + b'"']
+)
+def test_only_half_a_character_is_mended(text):
+    with pytest.raises(JsonError):
+        decode_mending(text)
+
+
+@given(st.text(st.characters()), st.data())
+def test_what_was_cut_between_halves_is_mended_as_utf_16_does(text, data):
+    units = text.encode("utf-16-le", "surrogatepass")
+    cut = units[: 2 * data.draw(st.integers(0, len(units) // 2))]
+    sent = json.dumps(cut.decode("utf-16-le", "surrogatepass")).encode()
+
+    assert decode_mending(sent) == cut.decode("utf-16-le", "replace")
 
 
 def test_of_equal_keys_the_last_wins():

@@ -35,8 +35,9 @@ def said(text, **how):
 STOP = chunk(finish="stop")
 
 
-def reader_of(headers=SSE):
-    return StreamReader(headers, now_epoch_s=0.0, scrub=Secret(KEY).scrub, provider="Acme")
+def reader_of(headers=SSE, **how):
+    scrub = Secret(KEY).scrub
+    return StreamReader(headers, now_epoch_s=0.0, scrub=scrub, provider="Acme", **how)
 
 
 def read(*events, headers=SSE, done=True):

@@ -61,7 +61,7 @@ def test_why_a_response_ended(how, reason):
     assert read(TEXT, **how).finish_reason == reason
 
 
-@pytest.mark.parametrize("status", ["queued", "in_progress", "cancelled", "failed", None])
+@pytest.mark.parametrize("status", ["queued", "in_progress", "cancelled", "failed", None, {}, []])
 def test_a_response_that_has_not_ended_is_no_answer(status):
     with pytest.raises(NoAnswerError):
         read(TEXT, status=status)

@@ -264,6 +264,10 @@ def test_a_password_in_a_broken_address_is_not_shown():
         ("8.8.2056", False),
         ("2606:4700::1", False),
         ("api.openai.com", False),
+        ("192.0.2.1", False),
+        ("198.18.0.1", False),
+        ("2001:0:808:808::", False),
+        ("172.16.0.1", True),
         ("localhost.example.com", False),
         ("mylocalhost.com", False),
     ],
@@ -272,9 +276,11 @@ def test_local_is_this_machine_a_private_network_or_a_bare_name(host, is_local):
     assert is_local_host(host) == is_local
 
 
+@pytest.mark.parametrize("shares", [False, True], ids=["alone", "shared"])
 @pytest.mark.parametrize("base_url", ["http://api.example.com/v1", "http://134744072/v1"])
-def test_a_key_does_not_go_to_the_open_internet_in_clear(base_url):
-    service = Services.Compatible(base_url=base_url, api_key="sk-CANARY1", model="m")
+def test_a_key_does_not_go_to_the_open_internet_in_clear(base_url, shares, tmp_path):
+    store = {"store": f"sqlite:///{tmp_path}/b.db", "max_requests": 9} if shares else {}
+    service = Services.Compatible(base_url=base_url, api_key="sk-CANARY1", model="m", **store)
 
     with pytest.raises(ConfigError, match=r"unencrypted: use https://.* allow_http=True") as caught:
         service.send(MESSAGES)
@@ -318,9 +324,28 @@ def test_a_header_name_is_a_token(name):
     refused("headers= has a header name that is no token", headers={name: "x"})
 
 
-@pytest.mark.parametrize("headers", ["X-A: 1", [("X-A", "1")], 5], ids=repr)
+@pytest.mark.parametrize("headers", ["X-A: 1", [("X-A", "1")], 5, [], 0], ids=repr)
 def test_headers_are_a_dict(headers):
     refused("headers= takes a dict of names and values", headers=headers)
+    send_refused("extra_headers= takes a dict of names and values", extra_headers=headers)
+
+
+@pytest.mark.parametrize("allow_http", ["no", 1, None], ids=repr)
+def test_whether_a_key_may_go_in_clear_is_true_or_false(allow_http):
+    refused("allow_http= takes True or False", allow_http=allow_http)
+
+
+def test_what_a_store_would_do_needs_one():
+    refused("on_store_down= is about a store", on_store_down="share")
+    refused("charge= takes", charge="")
+
+
+def test_an_address_that_is_none_is_not_shown():
+    refused("base_url= .* has no http:// or https://", base_url="sk-CANARY")
+
+
+def test_a_service_does_not_give_all_calls_one_name():
+    refused(r"in extra_headers=", headers={"idempotency-key": "CANARY"})
 
 
 def test_of_headers_that_differ_in_case_the_last_counts():

@@ -101,6 +101,33 @@ def test_the_last_event_without_its_blank_line_has_text_too():
     assert (reply.text, texts) == ("42", ["4", "2"])
 
 
+@pytest.mark.parametrize(
+    ("texts", "whole"),
+    [
+        ([r"\ud83d", r"\ude00"], "\U0001f600"),
+        ([r"a\ud83d", "", r"\ude00b"], "a\U0001f600b"),
+        ([r"\ud83d\ude00\ud83d", r"\ude00"], "\U0001f600\U0001f600"),
+        ([r"\\ud83d", r"\ude00"], "\\ud83d\ufffd"),
+        ([r"a\ud83db", r"c"], "a\ufffdbc"),
+    ],
+)
+def test_a_character_cut_between_two_events_is_whole(texts, whole):
+    events = [b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n' % t.encode() for t in texts]
+
+    reply, pieces = read(*events, STOP)
+
+    assert "".join(pieces) == reply.text == whole
+
+
+def test_every_choice_that_was_asked_for_must_come():
+    reader = reader_of(answers=2)
+    reader.feed(event(said("one", finish="stop")))
+    reader.feed_end()
+
+    with pytest.raises(StreamTruncated):
+        reader.finish()
+
+
 def test_every_choice_must_end():
     two = [said("a", finish="stop"), said("b", index=1)]
 

@@ -232,6 +232,42 @@ def test_a_coding_that_was_not_asked_for_is_refused_at_once():
         assert pool.idle_count == 0
 
 
+@pytest.mark.parametrize("status", [401, 429])
+@pytest.mark.parametrize(
+    ("coding", "body", "is_read"),
+    [
+        (b"br", b"plain", True),
+        (b"gzip", b"plain", True),
+        (b"gzip", gzip.compress(b"plain"), True),
+        (b"gzip", gzip.compress(bytes(1000))[:-9], False),
+        (b"br", b"\xff\x00", False),
+    ],
+    ids=["wrong coding", "no gzip", "gzip", "cut gzip", "br"],
+)
+def test_a_coding_hides_no_status_that_says_no(status, coding, body, is_read):
+    fields = b"Content-Encoding: " + coding, b"Content-Length: %d" % len(body)
+    wire = b"\r\n".join((b"HTTP/1.1 %d No" % status, *fields, b"", body))
+    with RawServer(once(wire)) as server:
+        reply = opened(server.connections()).read()
+        whole = server.connections().exchange(request(), Milestones())
+
+    assert reply.status == whole.status == status
+    assert reply.body == whole.body == (b"plain" if is_read else b"")
+
+
+@pytest.mark.parametrize("stop", ["opened", "reading"])
+def test_what_is_packed_in_one_piece_can_be_stopped_while_it_comes_out(stop):
+    packed = gzip.compress(bytes(10_000_000))
+    head = CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+    with RawServer(stream(packed, head=head)) as server, cancellable() as outer:
+        chunks = opened(server.connections()).chunks()
+        with cancellable() as inner:
+            next(chunks)
+            (outer if stop == "opened" else inner).cancel()
+            with pytest.raises(Cancelled):
+                next(chunks)
+
+
 def hang_after(head):
     def serve(sock, number):
         receive(sock)

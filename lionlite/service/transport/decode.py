@@ -38,7 +38,8 @@ def decoder_for(coding: str, *, max_bytes: int) -> Decoder | None:
         return None
     if codings == ["gzip"]:
         return Decoder(max_bytes)
-    msg = f"The reply is encoded as {coding!r:.40}, which was not asked for."
+    # Only names that we know are shown: a header may echo the key.
+    msg = f"The reply is encoded as {', '.join(codings)!r:.40}, which was not asked for."
     raise ResponseError(msg)
 
 

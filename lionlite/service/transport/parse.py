@@ -230,10 +230,8 @@ class ReplyParser:
         self._is_coded = "\r\ncontent-encoding:" in names
         self._is_chunked = "\r\ntransfer-encoding:" in names
         if self._is_chunked:
-            coding = self.headers["transfer-encoding"]
-            if coding.lower() != "chunked":
-                problem = f"transfer-encoding {coding!r:.40}"
-                raise _invalid(problem)
+            if self.headers["transfer-encoding"].lower() != "chunked":
+                raise _invalid(_NOT_CHUNKED)
         elif "\r\ncontent-length:" not in names:
             self._is_close_delimited = status not in _NO_BODY
 
@@ -298,6 +296,7 @@ _NO_TRAILERS = b"\r\n0\r\n\r\n"
 _FRAMING = re.compile(rb"\r\n(?:content-length|transfer-encoding):", re.IGNORECASE)
 _TRAILER = "its trailers say how long it is"
 _BLANK = "it begins with a blank line"
+_NOT_CHUNKED = "its transfer-encoding is not chunked"
 _UPGRADE = "it wants to change the protocol"
 
 

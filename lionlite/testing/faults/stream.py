@@ -241,6 +241,13 @@ def _slow() -> list[WireFault]:
             after="hold",
         ),
         _fault(
+            name="sse_stall_finished",
+            does="Sends everything but the end mark, and falls silent.",
+            plays=_events(lambda asked: asked.events()[:-1], is_ended=False),
+            after="hold",
+            is_harmless=True,
+        ),
+        _fault(
             name="sse_stall_done",
             does="Sends everything, and falls silent without ending its body.",
             plays=_events(lambda asked: asked.events(), is_ended=False),
