@@ -175,8 +175,9 @@ class StreamReader:
             return self._read_whole()
         pieces: list[str] = []
         data, name = self._events.feed_end() or (b"", "")
-        # The last event may lack its blank line; if it is no JSON, it was cut.
-        if data.startswith(_DONE) or _decoded(data) is not None:
+        # The last event may lack its blank line; if it is no JSON, it was cut. Of an
+        # error, what there is says more than that the stream was.
+        if data.startswith(_DONE) or (data and name == "error") or _decoded(data) is not None:
             self._take(data, name, pieces)
         if not self.is_done:
             self._end(pieces)

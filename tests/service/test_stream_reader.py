@@ -95,6 +95,13 @@ def test_the_last_event_may_lack_its_blank_line(last):
     assert read(said("4"), last, done=False)[0].text == "4"
 
 
+def test_an_error_may_lack_its_blank_line():
+    error = error_of(said("4"), b"event: error\ndata: overloaded", done=False)
+
+    assert (type(error), error.partial) == (ServerError, "4")
+    assert "overloaded" in str(error)
+
+
 def test_the_last_event_without_its_blank_line_has_text_too():
     reply, texts = read(said("4"), event(said("2", finish="stop"))[:-2], done=False)
 
