@@ -1,4 +1,4 @@
-"""Ctrl-C at each place where it may come, one place at a time."""
+"""Ctrl-C, or what another signal raises, at each place where it may come, one at a time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ CHECKED_AFTER = ("CALL", "RESUME", "JUMP_BACKWARD")
 
 
 @contextmanager
-def ctrl_c_at(number, files, *, outside, collected=()):
-    """Raise KeyboardInterrupt at the *number*-th place in *files* where it may come.
+def ctrl_c_at(number, files, *, outside, collected=(), error=KeyboardInterrupt):
+    """Raise *error* at the *number*-th place in *files* where a signal may come.
 
     Args:
         number: Which place.
         files: The files of the code that is cut.
         outside: Functions that stand outside of what they protect until their first step.
         collected: Functions run by the collector, which swallows what they raise.
+        error: What the signal's handler raises.
     """
     seen, last = itertools.count(), {}
 
@@ -30,7 +31,7 @@ def ctrl_c_at(number, files, *, outside, collected=()):
             last[frame] = opname[frame.f_code.co_code[frame.f_lasti]]
             is_outside = before == "RESUME" and frame.f_code.co_name in outside
             if before.startswith(CHECKED_AFTER) and not is_outside and next(seen) == number:
-                raise KeyboardInterrupt
+                raise error
         return at_opcode
 
     def at_call(frame, _event, _argument):

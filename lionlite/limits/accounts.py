@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from lionlite.display import shown
 from lionlite.exceptions import ConfigError
 from lionlite.limits.entries import UNKNOWN, Entry, Node
 from lionlite.limits.rates import Limits, Rate, distinct, is_requests, limit
@@ -19,6 +20,8 @@ from lionlite.limits.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+R = TypeVar("R")
 
 CHARGES: Final = ("estimate", "adjust", "usage")
 """What a server charges: see `Accounts`."""
@@ -97,9 +100,10 @@ class Accounts:
         while self._unnoted:
             self._note(self._unnoted.popleft())
         now = self._clock_ns()
-        if now <= self._now:
-            return self._now
-        self._now = now
+        if now > self._now:
+            self._now = now
+        else:
+            now = self._now
         if now > self._stale_at:
             self._stale_at = min((window.expire(now) for window in self.windows), default=UNKNOWN)
         return now
@@ -119,11 +123,12 @@ class Accounts:
 
     def soonest(self, costs: Mapping[str, int]) -> int:
         """Return when *costs* fit at best, were every open call given back."""
+        full = [window for window in self.windows if not window.has_room(costs)]
+        if not full:
+            return 0
+        open_nodes = [node for entry in self.live for node in _nodes(entry)]
         refunds = self.charge == "adjust"
-        return max(
-            (window.soonest(costs, self._now, refunds=refunds) for window in self.windows),
-            default=0,
-        )
+        return max(window.soonest(costs, self._now, open_nodes, refunds=refunds) for window in full)
 
     def expected(self, costs: Mapping[str, int]) -> int:
         """Return about when *costs*, the sum of many calls, were all granted."""
@@ -213,9 +218,13 @@ class Accounts:
         if node.is_pending:
             entry.is_sent = True
             stamp = entry.sent_at + self.guard_ns
-            self._stamp(node, stamp if entry.replied_at < 0 else min(stamp, entry.replied_at))
+            # Not to a reply that began before all was sent: it may be older than
+            # a window, and what is in a log is what counts.
+            if entry.sent_at <= entry.replied_at < stamp:
+                stamp = entry.replied_at
+            self._stamp(node, stamp)
             return False
-        if not 0 <= entry.replied_at < node.stamp:
+        if not entry.sent_at <= entry.replied_at < node.stamp:
             return False
         holding = [window for window in self.windows if window.holds(node, self._now)]
         for window in holding:
@@ -266,7 +275,9 @@ class Accounts:
     def mend(self) -> None:
         """Count anew what is charged: Ctrl-C cut a change short."""
         for entry in list(self.live):
-            if entry.is_ended or not entry.is_granted:
+            if entry.is_ended:
+                self._end(entry)
+            elif not entry.is_granted:
                 self.live.discard(entry)
         self._rebuild()
 
@@ -278,10 +289,11 @@ class Accounts:
         What was charged before counts, as far as a window remembers it.
 
         Raises:
-            ConfigError: A rate is out of range or has another's interval.
+            ConfigError: *rates* is no list of rates, or one is out of range
+                or has another's interval.
         """
         name = f"limits[{dimension!r}]"
-        own = distinct([_checked(rate, name) for rate in rates], name=name)
+        own = distinct([_checked(rate, name) for rate in listed(rates, name)], name=name)
         others = {key: kept for key, kept in self.limits.items() if key != dimension}
         self.limits = {**others, dimension: own} if own else others
         self._rebuild()
@@ -366,6 +378,18 @@ def checked_charge(charge: str) -> str:
     if charge in CHARGES:
         return charge
     msg = f"charge= takes {', '.join(CHARGES)}; got {charge!r}."
+    raise ConfigError(msg)
+
+
+def listed(rates: Sequence[R], name: str) -> Sequence[R]:
+    """Return *rates* if they are in a list or a tuple.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if isinstance(rates, (list, tuple)):
+        return rates
+    msg = f"{name} takes a list of rates, see parse_limits(); got {shown(rates)}."
     raise ConfigError(msg)
 
 

@@ -39,6 +39,7 @@ class Budget:
 
     Attributes:
         queue: The entries that wait, the first first.
+        dropped: The entries that will never be granted, until their threads are told.
         look_at: The instant at which something may be granted without any
             other event, UNKNOWN if there is none.
         granted: Calls granted so far.
@@ -49,6 +50,7 @@ class Budget:
         self.ledger = ledger
         self.gate = Gate()
         self.queue: deque[Entry] = deque()
+        self.dropped: list[Entry] = []
         self.look_at = UNKNOWN
         self.head_at = UNKNOWN
         self.granted = 0
@@ -65,6 +67,22 @@ class Budget:
             return False
         self._grant(entry, now)
         return True
+
+    def attempt(self, entry: Entry) -> list[Entry]:
+        """Grant *entry* if it fits now and nobody who waits needs the room; it does not wait.
+
+        Raises:
+            BudgetClosed: The budget is closed.
+            RequestTooLarge: It can never fit.
+        """
+        refusal = self._refusal(entry)
+        if refusal is not None:
+            raise refusal
+        # Those who wait come first, and may be due.
+        granted = self.pump() if self.queue else []
+        if not self.admit(entry) and self._may_pass(entry):
+            self._grant(entry, self.ledger.tick())
+        return granted
 
     def join(self, entry: Entry, left_s: float) -> list[Entry]:
         """Put *entry* at the end of the queue.
@@ -179,8 +197,7 @@ class Budget:
     def close(self) -> list[Entry]:
         """Refuse everyone from now on."""
         self.is_closed = True
-        now = self.ledger.tick()
-        return self._drop(lambda entry: refusals.closed((now - entry.joined_at) / 1e9))
+        return self._drop(self._refusal)
 
     def orphan(self) -> list[Entry]:
         """Become the budget of a forked child: nobody waits, all calls are sent."""
@@ -194,6 +211,8 @@ class Budget:
         """Count anew, and have the queue looked at: a change was cut short."""
         self.ledger.mend()
         self.queue = deque(entry for entry in self.queue if not entry.is_decided)
+        # The change may have been one that refuses some.
+        self._drop(self._refusal)
         self.look_at = 0
 
     def late(self, entry: Entry, left_s: float) -> BudgetTimeout:
@@ -233,7 +252,7 @@ class Budget:
 
     def _free_in_s(self, entry: Entry, now: int) -> float | None:
         """Estimate the seconds until *entry* is granted, None if nobody can know."""
-        at = max(self._soonest(entry), self.ledger.expected(self._sum_up_to(entry)))
+        at = max(self.gate.paused_until, self.ledger.expected(self._sum_up_to(entry)))
         return (at - now) / 1e9 if at > now else None
 
     def _soonest(self, entry: Entry) -> int:
@@ -250,6 +269,9 @@ class Budget:
     def _backfill(self, now: int, granted: list[Entry]) -> None:
         """Grant out of turn what does not move the head's instant."""
         head = self.queue[0]
+        # None of equals may: no need to look for room in all that counts.
+        if all(entry.costs == head.costs for entry in islice(self.queue, 1, 1 + BACKFILL)):
+            return
         room = self.ledger.room_beside(head.costs, self.head_at)
         unfit = [head.costs]
         place = 1
@@ -269,6 +291,13 @@ class Budget:
             self.look_at = min(self.look_at, at)
             place += 1
 
+    def _may_pass(self, entry: Entry) -> bool:
+        """Whether *entry*, who would be the last, may be granted out of turn."""
+        if not 0 < len(self.queue) <= BACKFILL or not self.gate.is_open or not self._has_permit():
+            return False
+        room = self.ledger.room_beside(self.queue[0].costs, self.head_at)
+        return _fits(entry.costs, room) and not self.ledger.due(entry.costs)
+
     def _is_news(self, entry: Entry) -> bool:
         """Whether the new stamp of *entry* can bring a grant forward."""
         expires_at = entry.arrival.stamp + self.ledger.shortest_ns
@@ -284,15 +313,19 @@ class Budget:
 
     def _refusal(self, entry: Entry) -> LionError | None:
         if self.is_closed:
-            return refusals.closed()
+            waited_ns = self.ledger.tick() - entry.joined_at if entry.joined_at >= 0 else 0
+            return refusals.closed(waited_ns / 1e9)
         found = self.ledger.too_large(entry.costs)
         return refusals.too_large(entry.costs, *found) if found else None
 
     def _drop(self, refusal_of: Callable[[Entry], LionError | None]) -> list[Entry]:
         dropped = []
         for entry in list(self.queue):
-            entry.failure = refusal_of(entry)
-            if entry.failure is not None:
+            failure = refusal_of(entry)
+            if failure is not None:
+                # Noted first: Ctrl-C in between must not leave its thread asleep.
+                self.dropped.append(entry)
+                entry.failure = failure
                 self.queue.remove(entry)
                 dropped.append(entry)
         return dropped

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from lionlite.exceptions import LionError
 from lionlite.limits.accounts import checked_charge
 from lionlite.limits.entries import UNKNOWN
 from lionlite.limits.stats import stats_of
@@ -47,6 +48,15 @@ class Desk:
         """Grant *entry* if nobody waits and it fits now; say whether it did."""
         with self.lock, self._whole:
             return self.budget.admit(entry)
+
+    def attempt(self, entry: Entry) -> bool:
+        """Grant *entry* if it fits now and nobody who waits needs the room; say whether it did.
+
+        Raises what `Budget.attempt` raises.
+        """
+        with self.lock, self._whole:
+            self._wake(self.budget.attempt(entry))
+            return entry.is_granted
 
     def join(self, entry: Entry, left_s: float) -> None:
         """Put *entry* into the queue; raises what `Budget.join` raises."""
@@ -145,6 +155,7 @@ class Desk:
         """Change a limit; raises what `Accounts.set_rates` raises."""
         with self.lock, self._whole:
             self._wake(self.budget.set_rates(dimension, rates))
+            self._tell_dropped()
 
     def tighten(self, dimension: str, used: int) -> None:
         """Charge what others used of *dimension*."""
@@ -160,21 +171,28 @@ class Desk:
     def close(self) -> None:
         """Refuse everyone from now on."""
         with self.lock, self._whole:
-            self._wake(self.budget.close())
+            self.budget.close()
+            self._tell_dropped()
 
     def renew_after_fork(self) -> None:
         """Make this the desk of a forked child, where no other thread lives."""
         self.lock = threading.Lock()
         with self.lock:
-            self._wake(self.budget.orphan())
+            self.budget.orphan()
+            self._tell_dropped()
 
     def mend(self) -> None:
-        """Put right what Ctrl-C cut short; the lock is held."""
+        """Put right what a signal cut short; the lock is held."""
         budget = self.budget
         budget.mend()
         for entry in (*budget.queue, *budget.ledger.live):
             if entry.alarm is not None:
                 entry.alarm.ring()
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        self._wake(self.budget.dropped)
+        self.budget.dropped.clear()
 
     def _wake(self, decided: Iterable[Entry]) -> None:
         for entry in decided:
@@ -190,7 +208,11 @@ class Desk:
 
 
 class _Whole:
-    """The budget is whole when the `with` is left: Ctrl-C may cut a change short."""
+    """The budget is whole when the `with` is left: a signal may cut a change short.
+
+    Its handler may raise anything: Ctrl-C, SystemExit, the time limit of a task
+    queue. Only our own refusals are known to come before any change.
+    """
 
     __slots__ = ("_desk",)
 
@@ -206,5 +228,5 @@ class _Whole:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is KeyboardInterrupt:
+        if kind is not None and not issubclass(kind, LionError):
             self._desk.mend()

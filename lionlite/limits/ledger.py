@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import pyrate_limiter
 
 from lionlite.exceptions import ConfigError
-from lionlite.limits.accounts import Accounts
+from lionlite.limits.accounts import Accounts, listed
 from lionlite.limits.entries import Entry
 from lionlite.limits.rates import REQUESTS, Rate
 
@@ -142,12 +142,9 @@ class LedgerBucket(Accounts, pyrate_limiter.AbstractBucket):
 
 
 def _own(dimension: str, rates: Sequence[Rate | pyrate_limiter.Rate]) -> list[Rate]:
-    if not isinstance(rates, (list, tuple)):
-        msg = f"limits[{dimension!r}] takes a list of rates, see parse_limits(); got {rates!r}."
-        raise ConfigError(msg)
     return [
         Rate(rate.limit, rate.interval / 1000) if isinstance(rate, pyrate_limiter.Rate) else rate
-        for rate in rates
+        for rate in listed(rates, f"limits[{dimension!r}]")
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -24,6 +25,7 @@ from lionlite.limits.ledger import LedgerBucket
 from lionlite.limits.notice import Notice
 from lionlite.limits.reservation import Reservation
 from lionlite.limits.stats import LimiterStats
+from lionlite.line import PULSE_S
 from lionlite.scope import Scope, current, seconds_from
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class RateLimiter:
 
         Returns:
             The reservation, or None when there is no room now or when others
-            wait for it; never because another thread is busy here.
+            wait for it; never because another thread is busy here, or tries.
 
         Raises:
             RequestTooLarge: *costs* can never fit.
@@ -134,15 +136,11 @@ class RateLimiter:
         reservation = Reservation(self.desk, entry)
         _check_cancelled(current())
         try:
-            if not self.desk.admit(entry):
-                self.desk.join(entry, math.inf)
-                if not entry.is_granted:
-                    self.desk.leave(entry)
-                    return None
+            is_granted = self.desk.attempt(entry)
         except BaseException:
             self._withdraw(entry)
             raise
-        return reservation
+        return reservation if is_granted else None
 
     def pause(self, seconds: float) -> None:
         """Grant nothing for *seconds*; then one probe, then a ramp (gate.py).
@@ -189,7 +187,8 @@ class RateLimiter:
         RequestTooLarge.
 
         Raises:
-            ConfigError: A rate is out of range, or two have one interval.
+            ConfigError: *rates* is no list of rates, one is out of range, or
+                two have one interval.
 
         Threads: any; does not block.
         """
@@ -263,12 +262,14 @@ class RateLimiter:
     def _withdraw(self, entry: Entry) -> None:
         try:
             self.desk.leave(entry)
-        except KeyboardInterrupt:
-            # It was cut short, and others wait behind.
+        except BaseException:
+            # A signal cut it short, and others wait behind.
             self.desk.leave(entry)
             raise
 
     def _wait(self, entry: Entry, scope: Scope) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        longest_s = PULSE_S if is_main else math.inf
         entry.alarm = alarm = Alarm()
         notice = Notice(scope, lambda: self.desk.explain(entry))
         # The token's lock is taken before the desk's, never under it.
@@ -279,25 +280,27 @@ class RateLimiter:
                 left_s = scope.left_s
                 if left_s <= 0:
                     raise self.desk.late(entry, left_s)
-                alarm.wait(min(nap_s, left_s, notice.due_in_s()))
+                alarm.wait(min(nap_s, left_s, notice.due_in_s(), longest_s))
         if entry.failure is not None:
             raise entry.failure
 
     def _entry(self, costs: Mapping[str, int]) -> Entry:
         if self._is_forked:
             self._warn_of_fork()
-        own = dict(costs)
+        try:
+            own = {**costs}
+        except TypeError:
+            raise _no_costs(costs) from None
         total = 0
-        for cost in own.values():
+        for dimension, cost in own.items():
             # Not isinstance: True is an int too.
-            if type(cost) is not int or cost < 0:
+            if type(cost) is not int or cost < 0 or not isinstance(dimension, str):
                 break
             total += cost
         else:
             if total > 0:
                 return Entry(own)
-        msg = f"costs takes ints >= 0 by dimension, at least one of them > 0; got {shown(own)}."
-        raise ConfigError(msg)
+        raise _no_costs(own)
 
     def _warn_of_fork(self) -> None:
         self._is_forked = False
@@ -315,6 +318,14 @@ def _mapping(
         return limits
     msg = f"limits takes a dict from dimension to rates, see parse_limits(); got {shown(limits)}."
     raise ConfigError(msg)
+
+
+def _no_costs(got: object) -> ConfigError:
+    msg = (
+        "costs takes ints >= 0 by dimension, at least one of them > 0, "
+        f'such as {{"requests": 1, "tokens": 1_200}}; got {shown(got)}.'
+    )
+    return ConfigError(msg)
 
 
 def _check_cancelled(scope: Scope) -> None:

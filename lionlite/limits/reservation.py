@@ -7,10 +7,13 @@ while other threads use the same budget.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
+from lionlite.display import shown
+from lionlite.exceptions import ConfigError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from lionlite.limits.desk import Desk
@@ -69,9 +72,12 @@ class Reservation:
                 dimension that is missing, or not a number >= 0, keeps its
                 estimate. None when nothing is known. A second call does
                 nothing.
+
+        Raises:
+            ConfigError: *actual* is neither; the call goes on.
         """
         if not self._entry.is_ended:
-            self._desk.settle(self._entry, _known(actual) if actual else {})
+            self._desk.settle(self._entry, {} if actual is None else _known(actual))
 
     def cancel(self) -> None:
         """End a call of which nothing went on the wire: all is given back.
@@ -94,8 +100,8 @@ class Reservation:
     ) -> None:
         try:
             self.cancel()
-        except KeyboardInterrupt:
-            # It was cut short: twice is as once.
+        except BaseException:
+            # A signal cut it short: twice is as once.
             self.cancel()
             raise
 
@@ -106,13 +112,18 @@ class Reservation:
 
 def _known(actual: Mapping[str, int]) -> Mapping[str, int]:
     """Drop what no server can mean: a reply is input from outside."""
-    for used in actual.values():
-        if type(used) is not int or used < 0:
+    # The type first: to ask for a Mapping costs more than all that follows.
+    if type(actual) is not dict and not isinstance(actual, Mapping):
+        msg = f"actual takes a mapping of units by dimension, or None; got {shown(actual)}."
+        raise ConfigError(msg)
+    for dimension, used in actual.items():
+        if type(used) is not int or used < 0 or not isinstance(dimension, str):
             break
     else:
         return actual
     return {
         dimension: used
         for dimension, used in actual.items()
-        if type(used) is int and used >= 0  # not isinstance: True is an int too
+        # Not isinstance: True is an int too.
+        if isinstance(dimension, str) and type(used) is int and used >= 0
     }

@@ -18,7 +18,7 @@ from lionlite.limits.entries import UNKNOWN, Node
 from lionlite.limits.rates import is_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SLOTS: Final = 1000
 """Slots of a window into which final nodes are merged: 0.1 % of it, conservative."""
@@ -41,7 +41,7 @@ class Window:
             ones included. Above its limit only by debt.
     """
 
-    __slots__ = ("_log", "_merge_at", "interval_ns", "limits", "used")
+    __slots__ = ("_at_most", "_log", "_merge_at", "interval_ns", "limits", "used")
 
     def __init__(self, interval_ns: int, limits: Mapping[str, int]) -> None:
         self.interval_ns = interval_ns
@@ -49,6 +49,9 @@ class Window:
         self.used = dict.fromkeys(limits, 0)
         self._log: list[Node] = []
         self._merge_at = MERGE_FROM
+        # What the log holds at most, in dimensions where it was found not to hold
+        # enough; forgotten when it may come to hold more.
+        self._at_most: dict[str, int] = {}
 
     @property
     def nodes(self) -> list[Node]:
@@ -75,6 +78,8 @@ class Window:
         used = self.used
         for dimension in used:
             used[dimension] += after.get(dimension, 0) - before.get(dimension, 0)
+        if self._at_most:
+            self._at_most.clear()
 
     def insert(self, node: Node) -> None:
         """Let the charged *node* expire one interval after its stamp."""
@@ -83,6 +88,8 @@ class Window:
             log.append(node)
         else:
             insort_right(log, node, key=_stamp)
+        if self._at_most:
+            self._at_most.clear()
         if len(log) > self._merge_at:
             self._merge()
 
@@ -123,23 +130,38 @@ class Window:
                 due = max(due, self._frees(dimension, used[dimension] + cost - limit))
         return due
 
-    def soonest(self, costs: Mapping[str, int], now: int, *, refunds: bool) -> int:
-        """Return when *costs* could fit at best: 0 now, never UNKNOWN.
+    def has_room(self, costs: Mapping[str, int]) -> bool:
+        """Whether *costs* fit now."""
+        for dimension, limit in self.limits.items():
+            cost = costs.get(dimension)
+            if cost and self.used[dimension] + cost > limit:
+                return False
+        return True
+
+    def soonest(
+        self, costs: Mapping[str, int], now: int, open_nodes: Sequence[Node], *, refunds: bool
+    ) -> int:
+        """Return when *costs* could fit at best: 0 now, UNKNOWN if they never do.
 
         At best means that every pending node is given back, that every reply
         comes now, and, with *refunds*, that nothing but requests is charged
         for the calls that are still open.
+
+        Args:
+            costs: Units by dimension.
+            now: The instant.
+            open_nodes: Those of all calls that are still open.
+            refunds: Whether the server gives back what was not used.
         """
-        kept = [(_stays(node, refunds=refunds), node.stamp) for node in self._log]
         soonest = 0
         for dimension, limit in self.limits.items():
-            cost = costs.get(dimension, 0)
-            over = sum(stays.get(dimension, 0) for stays, _ in kept) + cost - limit
-            for stays, stamp in kept if cost else ():
-                if over <= 0:
-                    break
-                over -= stays.get(dimension, 0)
-                soonest = max(soonest, min(stamp, now) + self.interval_ns + 1)
+            cost = costs.get(dimension)
+            over = self.used[dimension] + cost - limit if cost else 0
+            if over > 0:
+                is_refunded = refunds and not is_requests(dimension)
+                over -= self._given_back(dimension, open_nodes, now, is_refunded=is_refunded)
+                at = self._frees_at_best(dimension, over, now, is_refunded=is_refunded)
+                soonest = max(soonest, at)
         return soonest
 
     def expected(self, costs: Mapping[str, int], now: int) -> int:
@@ -181,10 +203,35 @@ class Window:
         return room
 
     def _frees(self, dimension: str, amount: int) -> int:
+        if amount > self._at_most.get(dimension, amount):
+            return UNKNOWN
+        left = amount
         for node in self._log:
-            amount -= node.costs.get(dimension, 0)
-            if amount <= 0:
+            left -= node.costs.get(dimension, 0)
+            if left <= 0:
                 return node.stamp + self.interval_ns + 1
+        # Those who give up at a common deadline all ask this, one after the other.
+        self._at_most[dimension] = amount - left
+        return UNKNOWN
+
+    def _given_back(
+        self, dimension: str, open_nodes: Sequence[Node], now: int, *, is_refunded: bool
+    ) -> int:
+        """Return the units of *open_nodes* that count now, and at best do not."""
+        given_back = 0
+        for node in open_nodes:
+            if node.is_pending or (is_refunded and self.holds(node, now)):
+                given_back += node.costs.get(dimension, 0)
+        return given_back
+
+    def _frees_at_best(self, dimension: str, amount: int, now: int, *, is_refunded: bool) -> int:
+        if amount <= 0:
+            return 0
+        for node in self._log:
+            if node.is_final or not is_refunded:
+                amount -= node.costs.get(dimension, 0)
+            if amount <= 0:
+                return min(node.stamp, now) + self.interval_ns + 1
         return UNKNOWN
 
     def _merge(self) -> None:
@@ -225,9 +272,3 @@ def _add(total: Node, node: Node) -> None:
     for dimension, cost in node.costs.items():
         costs[dimension] = costs.get(dimension, 0) + cost
     total.stamp = node.stamp
-
-
-def _stays(node: Node, *, refunds: bool) -> Mapping[str, int]:
-    if refunds and not node.is_final:
-        return {name: cost for name, cost in node.costs.items() if is_requests(name)}
-    return node.costs

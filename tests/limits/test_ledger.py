@@ -300,6 +300,35 @@ def test_settling_after_the_interval_changes_nothing(clock):
     assert used(ledger) == [{"tokens": 0}]
 
 
+def test_a_reply_that_began_before_all_was_sent_is_corrected_too(clock):
+    """Its stamp was too old to be corrected, but not yet dropped: 60 tokens stayed for ever."""
+    ledger = LedgerBucket({"tokens": [Rate(500, 1)]}, charge="adjust", clock=clock)
+    entry = taken(ledger, tokens=100)
+    ledger.replied(entry)
+    clock.advance(5)
+    ledger.tick()
+
+    ledger.settle(entry, {"tokens": 40})
+
+    assert used(ledger) == [{"tokens": 40}]
+    clock.advance(2)
+    assert used(ledger) == [{"tokens": 0}]
+
+
+def test_what_is_told_too_late_is_dropped_though_the_clock_stands_still(clock):
+    ledger = LedgerBucket({"tokens": [Rate(500, 1)]}, charge="adjust", clock=clock)
+    entry = taken(ledger, tokens=100)
+    entry.sent_at = ledger.tick()
+    clock.advance(5)
+    ledger.tick()
+    ledger._unnoted.append(entry)
+
+    ledger.tick()
+    ledger.settle(entry, {"tokens": 40})
+
+    assert used(ledger) == [{"tokens": 0}]
+
+
 def test_settling_corrects_only_the_windows_that_still_hold_the_call(clock):
     rates = {"tokens": [Rate(500, 1), Rate(900, 60)]}
     ledger = LedgerBucket(rates, charge="adjust", clock=clock)
