@@ -13,26 +13,26 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from lionlite.display import once_made
-from lionlite.exceptions import BudgetClosed, BudgetError, ConfigError
+import attrs
+
+from lionlite.display import once_made, shown
+from lionlite.exceptions import ConfigError
 from lionlite.limits import refusals
-from lionlite.limits.reservation import Reservation
 from lionlite.limits.stats import DimensionStats, LimiterStats, RateStats
-from lionlite.limits.stores.alone import Alone, shares_of
 from lionlite.limits.stores.desk import SharedDesk
-from lionlite.limits.stores.holding import SharedReservation
 from lionlite.limits.stores.opening import open_store
 from lionlite.limits.stores.terms import checked_limits, terms_of
 from lionlite.limits.stores.till import Till
-from lionlite.locks import ProcessLock
 from lionlite.scope import seconds_from
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from lionlite.limits.rates import Rate
+    from lionlite.limits.stores.holding import SharedReservation
     from lionlite.limits.stores.protocol import Store
 
 ON_STORE_DOWN: Final = ("raise", "share")
@@ -89,14 +89,11 @@ class SharedLimiter:
         self._shares = _checked_choice(on_store_down) == "share"
         self._budget = _checked_name(budget)
         self._till = Till(self._store, self._budget, self._terms)
-        self._desk = SharedDesk(self._till, self._limits, max_concurrency)
-        self._alone: Alone | None = None
-        # Guards the change from shared to alone and back. Held for no trip.
-        self._lock = ProcessLock()
+        self._desk = self._made_desk()
         self._is_closed = False
         _watch(self)
 
-    def reserve(self, costs: Mapping[str, int]) -> SharedReservation | Reservation:
+    def reserve(self, costs: Mapping[str, int]) -> SharedReservation:
         """Wait until the budget has room for *costs*, and take it.
 
         The wait ends with the deadline of the scope and with its cancelling.
@@ -121,22 +118,9 @@ class SharedLimiter:
         Threads: blocks the calling thread only; first come, first served in
         this process, and processes take turns.
         """
-        own = self._checked(costs)
-        while True:
-            alone = self._alone_now()
-            try:
-                if alone is not None:
-                    return alone.limiter.reserve(own)
-                return self._desk.reserve(own)
-            except BudgetClosed:
-                # The share ended because the store is back: wait there.
-                if alone is None or self._is_closed:
-                    raise
-            except BudgetError as error:
-                if not self._goes_alone(error):
-                    raise
+        return self._desk.reserve(self._checked(costs))
 
-    def try_reserve(self, costs: Mapping[str, int]) -> SharedReservation | Reservation | None:
+    def try_reserve(self, costs: Mapping[str, int]) -> SharedReservation | None:
         """Take room for *costs* if there is any now, without waiting for it.
 
         Returns:
@@ -152,19 +136,7 @@ class SharedLimiter:
 
         Threads: any; asks the store once.
         """
-        own = self._checked(costs)
-        while True:
-            alone = self._alone_now()
-            try:
-                if alone is not None:
-                    return alone.limiter.try_reserve(own)
-                return self._desk.try_reserve(own)
-            except BudgetClosed:
-                if alone is None or self._is_closed:
-                    raise
-            except BudgetError as error:
-                if not self._goes_alone(error):
-                    raise
+        return self._desk.try_reserve(self._checked(costs))
 
     def pause(self, seconds: float) -> None:
         """Grant nothing for *seconds* in any process; then one probe, then a ramp.
@@ -178,14 +150,14 @@ class SharedLimiter:
         Threads: any; asks the store once.
         """
         checked_s = _finite(seconds, name="pause()")
-        alone, until_s = self._alone, time.monotonic() + checked_s
+        alone, until_s = self._desk.fallback.alone, time.monotonic() + checked_s
         if alone is not None:
             alone.limiter.pause(checked_s)
         self._till.tell(lambda: ("pause", (_left_us(until_s),)))
 
     def refused(
         self,
-        reservation: SharedReservation | Reservation | None = None,
+        reservation: SharedReservation | None = None,
         *,
         retry_after_s: float | None = None,
     ) -> None:
@@ -206,11 +178,12 @@ class SharedLimiter:
         Threads: any; asks the store once.
         """
         wish_s = None if retry_after_s is None else _finite(retry_after_s, name="retry_after_s")
-        alone = self._alone
+        alone = self._desk.fallback.alone
         if alone is not None:
-            own = reservation if isinstance(reservation, Reservation) else None
+            place = None if reservation is None else reservation.place
+            own = None if place is None else place.reservation
             alone.limiter.refused(own, retry_after_s=wish_s)
-        ticket = reservation.ticket if isinstance(reservation, SharedReservation) else ""
+        ticket = "" if reservation is None else reservation.ticket
         until_s = None if wish_s is None else time.monotonic() + wish_s
         self._till.tell(
             lambda: ("refuse", (ticket, -1 if until_s is None else _left_us(until_s)))
@@ -241,9 +214,15 @@ class SharedLimiter:
 
         Threads: any; asks the store once, unless it was never asked.
         """
-        alone, line = self._alone, self._desk.line
+        alone, line = self._desk.fallback.alone, self._desk.line
         if alone is not None:
-            return alone.limiter.stats()
+            return attrs.evolve(
+                alone.limiter.stats(),
+                waiting=line.waiting,
+                in_flight=line.in_flight,
+                waited_s=line.waited_s,
+                granted=line.granted,
+            )
         is_open = bool(self._till.seen.epoch)
         paused_s, guard_s = self._till.look() if is_open else (0.0, self._terms.guard_us / 1e6)
         return LimiterStats(
@@ -267,7 +246,7 @@ class SharedLimiter:
         """
         self._is_closed = True
         self._desk.line.close()
-        alone = self._alone
+        alone = self._desk.fallback.alone
         if alone is not None:
             alone.limiter.close()
         if self._is_own_store:
@@ -276,8 +255,7 @@ class SharedLimiter:
     def renew_after_fork(self) -> None:  # pragma: no cover - only in forked children
         """Become the limiter of a forked child, where no other thread lives."""
         self._till.renew()
-        self._desk = SharedDesk(self._till, self._limits, self._max_concurrency)
-        self._alone = None
+        self._desk = self._made_desk()
         if self._is_closed:
             self._desk.line.close()
 
@@ -292,44 +270,13 @@ class SharedLimiter:
     def __repr__(self) -> str:
         return f"<SharedLimiter {self._budget!r} in {self._store.where}, {self._terms.text}>"
 
-    # Alone ---------------------------------------------------------------------------
-
-    def _alone_now(self) -> Alone | None:
-        """Return what grants while the store is down; None while it is up."""
-        alone = self._alone
-        if alone is None or not alone.is_store_due():
-            return alone
-        try:
-            alone.rejoin()
-        except BudgetError:
-            return alone
-        with self._lock.inner:
-            if self._alone is alone:
-                self._alone = None
-        alone.end()
-        return None
-
-    def _goes_alone(self, error: BudgetError) -> bool:
-        """Whether *error* means that the store is down and we go on without it."""
-        if type(error) is not BudgetError or not self._shares or self._is_closed:
-            return False
-        with self._lock.inner:
-            if self._alone is not None:
-                return True
-            shares = shares_of(self._till)
-            if shares is not None:
-                self._alone = Alone(self._till, shares, self._max_concurrency)
-        return shares is not None
-
     # ---------------------------------------------------------------------------------
 
+    def _made_desk(self) -> SharedDesk:
+        return SharedDesk(self._till, self._limits, self._max_concurrency, shares=self._shares)
+
     def _checked(self, costs: Mapping[str, int]) -> dict[str, int]:
-        own = dict(costs)
-        # Not isinstance: True is an int too.
-        are_counts = all(type(cost) is int and cost >= 0 for cost in own.values())
-        if not are_counts or not any(own.values()):
-            msg = f"costs takes ints >= 0 by dimension, at least one of them > 0; got {own!r}."
-            raise ConfigError(msg)
+        own = _counts(costs)
         if self._is_closed:
             raise refusals.closed()
         found = self._terms.too_large(own)
@@ -352,6 +299,17 @@ def _dimension(rates: tuple[RateStats, ...]) -> DimensionStats:
     return DimensionStats(
         tightest.limit, tightest.interval_s, tightest.used, tightest.remaining, rates
     )
+
+
+def _counts(costs: Mapping[str, int]) -> dict[str, int]:
+    if isinstance(costs, Mapping):
+        own = dict(costs)
+        # Not isinstance: True is an int too.
+        are_counts = all(type(cost) is int and cost >= 0 for cost in own.values())
+        if are_counts and any(own.values()) and all(isinstance(name, str) for name in own):
+            return own
+    msg = f"costs takes ints >= 0 by dimension, at least one of them > 0; got {shown(costs)}."
+    raise ConfigError(msg)
 
 
 def _checked_name(budget: str) -> str:

@@ -411,6 +411,17 @@ def test_try_reserve_never_fails_because_others_are_busy_here(limiter_of):
     assert used(limiter, "requests") == 80
 
 
+def test_try_reserve_takes_a_permit_that_nobody_waits_for(limiter_of):
+    limiter = limiter_of(max_concurrency=3, tokens=[Rate(100, HOUR)])
+    call(limiter, tokens=60)
+    Caller(limiter, tokens=70)
+    waiting(limiter, 1)
+
+    tried = [limiter.try_reserve({"tokens": 1}) for _ in range(2)]
+
+    assert None not in tried
+
+
 def test_no_more_calls_are_in_flight_than_max_concurrency_allows(limiter_of):
     limiter = limiter_of(max_concurrency=1, requests=[Rate(100, HOUR)])
     held = limiter.reserve({"requests": 1})

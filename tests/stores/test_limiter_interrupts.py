@@ -1,4 +1,4 @@
-"""Ctrl-C at every place of a call's life in a limiter takes nothing and holds nobody up."""
+"""A signal at every place of a call's life in a limiter takes nothing and holds nobody up."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from interrupts import ctrl_c_at
 
 from lionlite import BudgetTimeout, deadline
 from lionlite.limits import accounts, budget, desk, limiter, reservation, shared, windows
+from lionlite.limits.gate import Gate
 from lionlite.limits.rates import Rate
+from lionlite.limits.stores import alone, doorway, holding, line, redis, sqlite, till
 from lionlite.limits.stores import desk as shared_desk
-from lionlite.limits.stores import holding, line, redis, sqlite, till
+from lionlite.limits.stores.protocol import store_down
 
 MODULES = (
     *(limiter, reservation, desk, budget, accounts, windows),
-    *(shared, shared_desk, line, holding, till, sqlite, redis),
+    *(shared, shared_desk, line, holding, till, sqlite, doorway, redis, alone),
 )
 FILES = {module.__file__ for module in MODULES}
 # The first step of what begins or ends a `with`, and of what puts right what was cut
@@ -96,24 +98,67 @@ def given_up(limiter_, cut):
     return 0
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="not every opcode is traced")
-@pytest.mark.parametrize(
+class SoftLimitError(Exception):
+    """What a handler may raise besides KeyboardInterrupt: Celery's SoftTimeLimitExceeded."""
+
+
+RAISED = pytest.mark.parametrize(
+    "raised", [KeyboardInterrupt, SoftLimitError], ids=lambda raised: raised.__name__
+)
+LIVES = pytest.mark.parametrize(
     "life",
     [settled, left_at_once, tried, tried_in_vain, waited_for, given_up],
     ids=lambda life: life.__name__,
 )
-def test_ctrl_c_at_any_place_takes_nothing_and_holds_nobody_up(limiter_of, life):
+TRACED = pytest.mark.skipif(sys.version_info >= (3, 13), reason="not every opcode is traced")
+
+
+@TRACED
+@RAISED
+@LIVES
+def test_a_signal_at_any_place_takes_nothing_and_holds_nobody_up(limiter_of, life, raised):
     limiter_ = limiter_of(requests=[Rate(10**6, 3600.0)], max_concurrency=1)
+
+    assert_whole(limiter_, life, raised)
+
+
+@TRACED
+@RAISED
+@LIVES
+def test_a_signal_at_any_place_in_the_share_does_no_harm_either(
+    on_sqlite, life, raised, monkeypatch
+):
+    limiter_ = on_sqlite(
+        requests=[Rate(10**6, 3600.0)], max_concurrency=1, on_store_down="share"
+    )
+    with limiter_.reserve({"requests": 1}):
+        pass
+
+    def down(*_):
+        raise store_down("here", "no answer")
+
+    monkeypatch.setattr(limiter_._store, "trip", down)
+    with limiter_.reserve({"requests": 1}):
+        pass
+    # As it is after the ramp, which takes two seconds.
+    limiter_._desk.fallback.alone.limiter.desk.budget.gate = Gate()
+
+    assert_whole(limiter_, life, raised)
+    assert limiter_._desk.fallback.alone is not None
+
+
+def assert_whole(limiter_, life, raised):
+    """Live that life with a signal at each place, and look what is left behind."""
 
     def used():
         return limiter_.stats().dimensions["requests"].used
 
     def interrupted_at(number):
-        """Live with Ctrl-C at that place; return whether it came."""
+        """Live with the signal at that place; return whether it came."""
         before, charged, came = used(), 0, False
         try:
-            charged = life(limiter_, ctrl_c_at(number, FILES, outside=OUTSIDE))
-        except KeyboardInterrupt:
+            charged = life(limiter_, ctrl_c_at(number, FILES, outside=OUTSIDE, error=raised))
+        except raised:
             came = True
         with deadline(3), limiter_.reserve({"requests": 1}):
             pass

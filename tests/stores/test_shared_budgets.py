@@ -11,6 +11,7 @@ from store_tools import fresh_name
 
 from lionlite import scope
 from lionlite.exceptions import BudgetTimeout, ConfigError
+from lionlite.limits.alarm import Alarm
 from lionlite.limits.rates import Rate
 
 HOUR = 3600
@@ -37,6 +38,29 @@ def test_two_members_share_one_budget(shared):
     assert (used(first), used(second)) == (3, 3)
     assert first.try_reserve({"requests": 1}) is None
     assert second.try_reserve({"requests": 1}) is None
+
+
+@pytest.mark.parametrize(
+    "costs", [5, None, "ab", [("requests", 1)], {1: 1}, {"requests": 1, None: 0}], ids=repr
+)
+def test_costs_that_are_no_mapping_from_names_are_refused(on_sqlite, costs):
+    limiter = on_sqlite(requests=[Rate(5, HOUR)])
+
+    for ask in (limiter.reserve, limiter.try_reserve):
+        with pytest.raises(ConfigError, match="costs takes ints >= 0 by dimension"):
+            ask(costs)
+
+
+@pytest.mark.parametrize("actual", [5, [1], "ab", 0], ids=repr)
+def test_usage_that_is_no_mapping_is_refused_and_the_estimate_charged(on_sqlite, actual):
+    limiter = on_sqlite(charge="adjust", tokens=[Rate(5, HOUR)])
+
+    with limiter.reserve({"tokens": 3}) as reservation:
+        reservation.sent()
+        with pytest.raises(ConfigError, match="actual takes a mapping of units by dimension"):
+            reservation.settle(actual)
+
+    assert used(limiter, "tokens") == 3
 
 
 def test_two_budgets_in_one_store_do_not_mix(shared):
@@ -157,6 +181,27 @@ def test_nothing_is_charged_twice_when_a_member_settles_after_its_lease(shared):
     held.settle({"requests": 1})
 
     assert used(other) == 2
+
+
+def test_try_reserve_takes_no_permit_that_one_who_waits_is_about_to_take(shared, monkeypatch):
+    """Between the end of a call and the waking of who waited for it."""
+    limiter = shared(max_concurrency=1, requests=[Rate(100, HOUR)])
+    held = limiter.reserve({"requests": 1})
+    waiter = threading.Thread(target=lambda: call(limiter, requests=1))
+    waiter.start()
+    while not limiter.stats().waiting:
+        time.sleep(0.001)
+    with monkeypatch.context() as patched:
+        patched.setattr(Alarm, "ring", lambda _: None)
+
+        held.cancel()
+        tried = limiter.try_reserve({"requests": 1})
+
+    # The ring that it missed.
+    limiter._desk.line.end(None, is_news=True)
+    waiter.join(10)
+    assert tried is None
+    assert not waiter.is_alive()
 
 
 def test_a_limiter_that_was_closed_still_settles(shared):

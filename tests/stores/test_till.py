@@ -6,10 +6,10 @@ import pytest
 
 from lionlite.exceptions import BudgetError
 from lionlite.limits.rates import Rate
-from lionlite.limits.stores.book import TRY
+from lionlite.limits.stores.book import QUEUE, TRY
 from lionlite.limits.stores.protocol import LOST, store_down
 from lionlite.limits.stores.terms import terms_of
-from lionlite.limits.stores.till import MOST_NOTES, Till
+from lionlite.limits.stores.till import MOST_NOTES, NOTE_S, SHY_S, Till
 
 pytestmark = pytest.mark.quick
 
@@ -56,6 +56,10 @@ def done(version, used=0):
 
 def granted(version, used=1):
     return ["granted", "e", version, 0, 0, 1, used]
+
+
+def wait(version):
+    return ["wait", "e", version, 0, 0, 1, 0]
 
 
 def note(name):
@@ -115,7 +119,7 @@ def test_an_answer_that_came_late_changes_nothing():
 
 def test_notes_are_told_in_their_order_when_the_store_answers_again():
     down = store_down("scripted://", "no answer")
-    till, store = till_of(entered(), down, granted(2), done(3), done(4))
+    till, store = till_of(entered(), down, wait(2), done(3), done(4))
     till.tell(note("a.1"))
     till.tell(note("a.2"))
 
@@ -162,3 +166,138 @@ def test_every_call_of_every_process_has_a_name_of_its_own():
 
     assert len(set(names)) == 6
     assert tills[0].ticket() not in names
+
+
+class HandAdvanced:
+    """An instant that only trips move."""
+
+    def __init__(self, monkeypatch):
+        self.now_s = 1_000.0
+        monkeypatch.setattr("lionlite.limits.stores.till.time", self)
+
+    def monotonic(self):
+        return self.now_s
+
+
+class Slow(Scripted):
+    """A store that takes *trip_s* for each trip, and fails what has less time."""
+
+    def __init__(self, time, trip_s, verdict="wait"):
+        super().__init__()
+        self.time, self.trip_s, self.verdict = time, trip_s, verdict
+        self.is_down = False
+        self.within_s = []
+
+    def trip(self, deed, within_s):
+        self.deeds.append(deed)
+        self.within_s.append(within_s)
+        self.time.now_s += min(self.trip_s, within_s)
+        if self.is_down or within_s < self.trip_s:
+            raise store_down(self.where, "no answer")
+        status = {"enter": "entered", "take": self.verdict}.get(deed.verb, "done")
+        return [status, "e", len(self.deeds), 0, 0, 1, 0]
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A till before a store that is slow, and has been down while 100 notes were made."""
+
+    def make(trip_s, verdict="wait"):
+        time = HandAdvanced(monkeypatch)
+        store = Slow(time, trip_s, verdict)
+        till = Till(store, "b", terms_of({"requests": [Rate(10, 60)]}, "estimate"))
+        till.enter()
+        store.is_down = True
+        for number in range(100):
+            till.tell(note(f"a.{number}"))
+        store.is_down = False
+        time.now_s += SHY_S
+        store.deeds.clear()
+        store.within_s.clear()
+        return till, store, time
+
+    return make
+
+
+def told(store):
+    return [deed.args[0] for deed in store.deeds if deed.verb == "sent"]
+
+
+def test_telling_takes_a_second_at_most_however_much_there_is_to_tell(slow):
+    till, store, time = slow(trip_s=0.04)
+    began_s = time.now_s
+
+    till.tell(note("last"))
+
+    assert time.now_s - began_s <= NOTE_S
+    assert max(store.within_s) <= NOTE_S
+    assert len(told(store)) > 10
+
+
+def test_what_there_was_no_time_to_tell_is_told_later_and_in_order(slow):
+    till, store, _ = slow(trip_s=0.04)
+
+    for _ in range(10):
+        till.tell(note("more"))
+
+    assert told(store) == [*(f"a.{number}" for number in range(100)), *["more"] * 10]
+
+
+def test_a_call_that_is_told_to_wait_tells_no_longer_than_it_may_wait(slow):
+    till, store, time = slow(trip_s=0.04)
+    ends_at_s = time.now_s + 0.3
+
+    till.take(QUEUE, "a.x", (1,), 0.3)
+
+    assert time.now_s <= ends_at_s
+    assert told(store)[:3] == ["a.0", "a.1", "a.2"]
+
+
+def test_a_call_that_was_granted_goes_on_at_once(slow):
+    till, store, time = slow(trip_s=0.04, verdict="granted")
+    began_s = time.now_s
+
+    till.take(QUEUE, "a.x", (1,), FOREVER)
+
+    assert time.now_s - began_s == pytest.approx(0.04)
+    assert told(store) == []
+
+
+def test_no_trip_is_begun_that_a_slow_store_could_not_end(slow):
+    till, store, _ = slow(trip_s=0.45)
+
+    till.tell(note("last"))
+    till.tell(note("more"))
+
+    assert told(store) == ["a.0", "a.1", "a.2", "a.3"]
+
+
+def test_a_note_that_had_little_time_is_told_later_without_a_warning(slow, caplog):
+    till, store, _ = slow(trip_s=0.2)
+    caplog.clear()
+
+    till.take(QUEUE, "a.x", (1,), 0.3)
+    till.take(QUEUE, "a.x", (1,), 2.0)
+
+    assert told(store)[:3] == ["a.0", "a.0", "a.1"]
+    assert caplog.text == ""
+
+
+def test_a_note_that_a_signal_cut_short_is_told_again(slow):
+    class SoftLimitError(Exception):
+        pass
+
+    till, store, _ = slow(trip_s=0.04)
+    trip = store.trip
+
+    def cut(deed, within_s):
+        trip(deed, within_s)
+        store.trip = trip
+        raise SoftLimitError
+
+    store.trip = cut
+    with pytest.raises(SoftLimitError):
+        till.tell(note("last"))
+    till.tell(note("more"))
+
+    assert told(store)[:3] == ["a.0", "a.0", "a.1"]

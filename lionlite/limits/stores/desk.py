@@ -1,18 +1,22 @@
 """The threads of one process before a shared budget.
 
 Holds: `SharedDesk`: the line, of which the first asks the store, sleeps to the
-instant that the store named, and asks again. Does not hold: who is granted
-when (book.py), or the checks of what is asked for (limits/shared.py). Safe to
-share between threads; no lock is held while a store is asked.
+instant that the store named, and asks again. While the store is down, it asks
+for the share instead, and whether the store is back: nobody in the line loses
+his place. Does not hold: who is granted when (book.py, alone.py), or the checks
+of what is asked for (limits/shared.py). Safe to share between threads; no lock
+is held while a store is asked.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lionlite.exceptions import BudgetError, Cancelled
+from lionlite.exceptions import BudgetClosed, BudgetError, Cancelled
 from lionlite.limits import refusals
 from lionlite.limits.notice import Notice
+from lionlite.limits.stores.alone import Fallback, Place
 from lionlite.limits.stores.book import LOOK, QUEUE, TRY
 from lionlite.limits.stores.holding import SharedReservation
 from lionlite.limits.stores.line import Line, Waiter
@@ -34,13 +38,18 @@ class SharedDesk:
         limits: The budget's, for messages.
         max_concurrency: Calls of this process granted and not ended at one
             time, None for any number.
+        shares: Whether to go on with a share while the store is down.
 
     Attributes:
         line: The threads that wait.
+        fallback: What grants while the store is down.
     """
 
-    def __init__(self, till: Till, limits: Limits, max_concurrency: int | None) -> None:
+    def __init__(
+        self, till: Till, limits: Limits, max_concurrency: int | None, *, shares: bool
+    ) -> None:
         self.line = Line(max_concurrency)
+        self.fallback = Fallback(till, is_wanted=shares)
         self._till = till
         self._limits = limits
         self._max_concurrency = max_concurrency
@@ -55,10 +64,10 @@ class SharedDesk:
             with scope.woken_by(waiter.alarm.ring):
                 if is_slow and scope.left_s < FOREVER_S:
                     self._refuse_hopeless(costs, scope)
-                self._wait(waiter, scope, costs, reservation.ticket)
+                self._wait(waiter, scope, reservation)
             self.line.leave(waiter, is_granted=True)
         except BaseException:
-            self._withdraw(waiter, reservation.ticket)
+            self._withdraw(waiter, reservation)
             raise
         return reservation
 
@@ -70,58 +79,83 @@ class SharedDesk:
         try:
             if not self.line.try_permit(waiter):
                 return None
-            waiter.has_asked = True
-            if not self._take(TRY, reservation.ticket, costs, scope):
+            if not self._try(waiter, scope, reservation):
                 self.line.end(waiter, is_news=False)
                 return None
             self.line.note_grant()
         except BaseException:
-            self._withdraw(waiter, reservation.ticket)
+            self._withdraw(waiter, reservation)
             raise
         return reservation
 
     def _prepared(self, costs: Mapping[str, int]) -> tuple[Waiter, SharedReservation]:
         """Return what will hold the grant: Ctrl-C may come right after it."""
         waiter = Waiter()
-        return waiter, SharedReservation(
-            self._till, self.line, waiter, self._till.ticket(), costs
-        )
+        return waiter, SharedReservation(self._till, self.line, waiter, self._till.ticket(), costs)
 
-    def _withdraw(self, waiter: Waiter, ticket: str) -> None:
+    def _withdraw(self, waiter: Waiter, reservation: SharedReservation) -> None:
         try:
-            self._leave(waiter, ticket)
-        except KeyboardInterrupt:
-            # It was cut short, and others wait behind.
-            self._leave(waiter, ticket)
+            self._leave(waiter, reservation)
+        except BaseException:
+            # A signal cut it short, whatever its handler raises; others wait behind.
+            self._leave(waiter, reservation)
             raise
 
-    def _leave(self, waiter: Waiter, ticket: str) -> None:
-        """Leave the line, and the store's, whatever was taken there."""
+    def _leave(self, waiter: Waiter, reservation: SharedReservation) -> None:
+        """Leave the line, the share's and the store's, whatever was taken there."""
         try:
-            if waiter.has_asked:
-                self._till.tell(lambda: ("leave", (ticket,)))
+            if reservation.place is not None:
+                reservation.place.leave()
+            self._leave_store(waiter, reservation)
         finally:
             self.line.leave(waiter, is_granted=False)
 
-    def _wait(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int], ticket: str) -> None:
-        """Return once *ticket* is granted; only the first in the line asks."""
+    def _leave_store(self, waiter: Waiter, reservation: SharedReservation) -> None:
+        if waiter.has_asked:
+            ticket = reservation.ticket
+            self._till.tell(lambda: ("leave", (ticket,)))
+
+    # Who waits ---------------------------------------------------------------------
+
+    def _wait(self, waiter: Waiter, scope: Scope, reservation: SharedReservation) -> None:
+        """Return once *reservation* is granted; only the first in the line asks."""
+        costs = reservation.costs
         notice = Notice(scope, lambda: self._explained(costs, waiter))
         while True:
             self._check(waiter, scope, costs)
             nap_s = FOREVER_S
             if self.line.is_turn_of(waiter):
-                waiter.has_asked = True
-                nap_s = self._ask(waiter, scope, costs, ticket)
+                place = self._place_of(waiter, scope, reservation)
+                if place is None:
+                    nap_s = self._ask_store(waiter, scope, reservation)
+                else:
+                    nap_s = self._ask_share(place, waiter, scope)
                 if nap_s < 0:
                     return
             waiter.alarm.wait(min(nap_s, scope.left_s, notice.due_in_s()))
 
-    def _ask(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int], ticket: str) -> float:
+    def _place_of(
+        self, waiter: Waiter, scope: Scope, reservation: SharedReservation
+    ) -> Place | None:
+        """Return the call's place in the share that grants now, None while the store does."""
+        alone, place = self.fallback.look(scope.left_s), reservation.place
+        if place is None or not (place.alone is alone or place.is_granted):
+            if place is not None:
+                place.leave()
+            place = None if alone is None else Place(alone, reservation.costs, waiter.alarm)
+            reservation.place = place
+        return place
+
+    def _ask_store(self, waiter: Waiter, scope: Scope, reservation: SharedReservation) -> float:
         """Return the seconds after which to ask again, negative once granted."""
-        left_s = scope.left_s
+        left_s, costs = scope.left_s, reservation.costs
+        waiter.has_asked = True
+        units = self._till.terms.costs(costs)
         try:
-            verdict = self._till.take(QUEUE, ticket, self._till.terms.costs(costs), left_s)
+            verdict = self._till.take(QUEUE, reservation.ticket, units, left_s)
         except BudgetError as error:
+            if self._goes_alone(error, waiter, reservation):
+                return 0.0
             # With less time the store may only have been slow for this one call.
             if left_s >= TRIP_S:
                 text, is_retryable = str(error), error.retryable
@@ -134,6 +168,31 @@ class SharedDesk:
         self.line.told_to_wait(waiter, verdict.free_in_s)
         return verdict.wait_s
 
+    def _ask_share(self, place: Place, waiter: Waiter, scope: Scope) -> float:
+        """As `_ask_store`, while the store is down."""
+        try:
+            nap_s = place.ask(scope.left_s)
+        except BudgetClosed:
+            # The store is back; or all was closed, and the waiter's failure says so.
+            return 0.0
+        if nap_s < 0:
+            return nap_s
+        self.line.told_to_wait(waiter, nap_s if nap_s < FOREVER_S else 0.0)
+        return min(nap_s, place.alone.try_in_s)
+
+    def _goes_alone(
+        self, error: BudgetError, waiter: Waiter, reservation: SharedReservation
+    ) -> bool:
+        """Whether to ask the share from now on, as the store is down."""
+        if not self.fallback.begins(error):
+            return False
+        # The store may have granted it: it leaves there, and comes back, if at all,
+        # under another name, or what is told late would end it.
+        self._leave_store(waiter, reservation)
+        waiter.has_asked = False
+        reservation.ticket = self._till.ticket()
+        return True
+
     def _check(self, waiter: Waiter, scope: Scope, costs: Mapping[str, int]) -> None:
         if waiter.failure is not None:
             raise waiter.failure
@@ -143,13 +202,42 @@ class SharedDesk:
 
     def _refuse_hopeless(self, costs: Mapping[str, int], scope: Scope) -> None:
         """Raise if *costs* cannot fit before the deadline, whatever happens."""
-        self._take(LOOK, self._till.ticket(), costs, scope)
+        alone = self.fallback.alone
+        if alone is not None:
+            with suppress(BudgetClosed):  # as in `_ask_share`
+                alone.refuse_hopeless(costs, scope.left_s)
+            return
+        try:
+            self._take(LOOK, self._till.ticket(), costs, scope)
+        except BudgetError as error:
+            if not self.fallback.begins(error):
+                raise
+
+    # Who does not ------------------------------------------------------------------
+
+    def _try(self, waiter: Waiter, scope: Scope, reservation: SharedReservation) -> bool:
+        """Whether there was room for *reservation*, which it then has."""
+        while True:
+            place = self._place_of(waiter, scope, reservation)
+            try:
+                if place is not None:
+                    return place.try_now()
+                waiter.has_asked = True
+                return self._take(TRY, reservation.ticket, reservation.costs, scope)
+            except BudgetClosed:
+                if place is None or self.fallback.alone is place.alone:
+                    raise
+            except BudgetError as error:
+                if not self._goes_alone(error, waiter, reservation):
+                    raise
 
     def _take(self, mode: int, ticket: str, costs: Mapping[str, int], scope: Scope) -> bool:
         verdict = self._till.take(mode, ticket, self._till.terms.costs(costs), scope.left_s)
         if verdict.status == "late":
             raise self._late(costs, verdict.free_in_s, scope, 0.0)
         return verdict.status == "granted"
+
+    # -----------------------------------------------------------------------------------
 
     def _explained(self, costs: Mapping[str, int], waiter: Waiter) -> str:
         return refusals.waiting(

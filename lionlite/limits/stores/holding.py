@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
+from lionlite.display import shown
+from lionlite.exceptions import ConfigError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
+    from lionlite.limits.stores.alone import Place
     from lionlite.limits.stores.line import Line, Waiter
     from lionlite.limits.stores.till import Till
 
@@ -25,6 +29,11 @@ class SharedReservation:
     As a context manager it cannot be forgotten: left without `settle`, it is
     given back if nothing was sent, and charged its estimate otherwise. In a
     forked child it does nothing: the call belongs to the parent.
+
+    Attributes:
+        ticket: What the store knows the call by.
+        place: The call's place in the share that granted it while the store
+            was down, None if the store did.
 
     Threads: one at a time. `sent`, `settle` and `cancel` tell the store, which
     takes a second at most and never raises for a store that is down.
@@ -39,6 +48,7 @@ class SharedReservation:
         "_sent_s",
         "_till",
         "_waiter",
+        "place",
         "ticket",
     )
 
@@ -54,6 +64,7 @@ class SharedReservation:
         self._replied_s: float | None = None
         self._is_ended = False
         self.ticket = ticket
+        self.place: Place | None = None
 
     @property
     def costs(self) -> dict[str, int]:
@@ -74,6 +85,9 @@ class SharedReservation:
         if self._sent_s is not None or self._is_over():
             return
         self._sent_s = sent_s = time.monotonic()
+        if self.place is not None:
+            self.place.reservation.sent()
+            return
         ticket = self.ticket
         self._till.tell(lambda: ("sent", (ticket, _ago_us(sent_s))))
 
@@ -84,6 +98,8 @@ class SharedReservation:
         """
         if self._sent_s is not None and self._replied_s is None:
             self._replied_s = time.monotonic()
+            if self.place is not None:
+                self.place.reservation.replied()
 
     def settle(self, actual: Mapping[str, int] | None = None) -> None:
         """End the call, charged as the provider charges it.
@@ -93,18 +109,21 @@ class SharedReservation:
                 dimension that is missing, or not a number >= 0, keeps its
                 estimate. None when nothing is known. A second call does
                 nothing.
+
+        Raises:
+            ConfigError: *actual* is no mapping; the call has not ended.
         """
         if self._is_over():
             return
-        terms = self._till.terms
-        ticket, sent_s, replied_s = self.ticket, self._sent_s, self._replied_s
-        units = terms.usage(actual or {})
-        if replied_s is None and any(one >= 0 for one in units):
-            replied_s = time.monotonic()
-        self._till.tell(
-            lambda: ("settle", (ticket, _ago_us(sent_s), _ago_us(replied_s), units))
-        )
-        self._end(is_news=terms.charge != "estimate" or sent_s is None)
+        if actual is not None and not isinstance(actual, Mapping):
+            got = shown(actual)
+            msg = f"actual takes a mapping of units by dimension, or None; got {got}."
+            raise ConfigError(msg)
+        if self.place is None:
+            self._settle_in_store(actual or {})
+        else:
+            self.place.reservation.settle(actual)
+        self._end(is_news=self._till.terms.charge != "estimate" or self._sent_s is None)
 
     def cancel(self) -> None:
         """End a call of which nothing went on the wire: all is given back.
@@ -114,8 +133,11 @@ class SharedReservation:
         if self._sent_s is not None:
             self.settle()
         elif not self._is_over():
-            ticket = self.ticket
-            self._till.tell(lambda: ("leave", (ticket,)))
+            if self.place is None:
+                ticket = self.ticket
+                self._till.tell(lambda: ("leave", (ticket,)))
+            else:
+                self.place.reservation.cancel()
             self._end(is_news=True)
 
     def __enter__(self) -> Self:
@@ -129,14 +151,23 @@ class SharedReservation:
     ) -> None:
         try:
             self.cancel()
-        except KeyboardInterrupt:
-            # It was cut short: twice is as once.
+        except BaseException:
+            # A signal cut it short, whatever its handler raises: twice is as once.
             self.cancel()
             raise
 
     def __repr__(self) -> str:
         state = "ended" if self._is_ended else "pending" if self._sent_s is None else "sent"
         return f"<SharedReservation {self._costs} {state}>"
+
+    def _settle_in_store(self, actual: Mapping[str, int]) -> None:
+        ticket, sent_s, replied_s = self.ticket, self._sent_s, self._replied_s
+        units = self._till.terms.usage(actual)
+        if replied_s is None and any(one >= 0 for one in units):
+            replied_s = time.monotonic()
+        self._till.tell(
+            lambda: ("settle", (ticket, _ago_us(sent_s), _ago_us(replied_s), units))
+        )
 
     def _end(self, *, is_news: bool) -> None:
         # Last: what Ctrl-C cut short is done again, and twice is as once.

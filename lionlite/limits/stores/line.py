@@ -153,7 +153,9 @@ class Line:
                 self._ring_first()
 
     def try_permit(self, waiter: Waiter) -> bool:
-        """Take a permit for a call that does not wait, if there is one.
+        """Take a permit for a call that does not wait, if there is one to spare.
+
+        There is none that one who waits is about to take.
 
         Raises:
             BudgetClosed: The line is closed.
@@ -161,7 +163,8 @@ class Line:
         with self._lock:
             if self._is_closed:
                 raise refusals.closed()
-            if not self._has_permit():
+            is_first_served = bool(self._queue) and self._queue[0] in self._live
+            if not self._has_permit(len(self._queue) - is_first_served):
                 return False
             self._live.add(waiter)
             return True
@@ -198,8 +201,8 @@ class Line:
                 waiter.failure = waiter.failure or failure_of()
                 waiter.alarm.ring()
 
-    def _has_permit(self) -> bool:
-        return self._most is None or len(self._live) < self._most
+    def _has_permit(self, ahead: int = 0) -> bool:
+        return self._most is None or len(self._live) + ahead < self._most
 
     def _ring_first(self) -> None:
         if self._queue:

@@ -73,8 +73,9 @@ class RedisStore:
             raise store_down(self.where, str(exc) or type(exc).__name__) from (
                 exc.with_traceback(None)
             )
-        except KeyboardInterrupt:
-            # Nobody may take the answer to this trip for the answer to his.
+        except BaseException:
+            # Mostly what a signal's handler raised: nobody may take the answer to
+            # this trip for the answer to his.
             self.close()
             raise
         return _answer(answer.decode())

@@ -81,8 +81,7 @@ class SqliteStore:
         """
         until_s = time.monotonic() + within_s
         try:
-            with self._doorway.passed():
-                return self._trip(deed, until_s)
+            return self._doorway.within(lambda: self._trip(deed, until_s), until_s)
         except sqlite3.Error as exc:
             raise self._failure(exc) from exc
         except OSError as exc:

@@ -40,13 +40,16 @@ TRIP_S: Final = 5.0
 """How long a trip may take that a call waits for."""
 
 NOTE_S: Final = 1.0
-"""How long a trip may take that only tells what happened."""
+"""How long a call may be kept by telling what happened, to it and to others."""
+
+LEAST_TRIP_S: Final = 0.05
+"""How long a trip may take however little time is left: none would end in less."""
 
 SHY_S: Final = 1.0
 """How long after a failed trip nothing is told, but noted down."""
 
 AT_ONCE: Final = 100
-"""Notes told on behalf of one call."""
+"""Notes told on behalf of one call, if there is time for so many."""
 
 MOST_ENTERS: Final = 4
 """Times to enter for one question; once is enough unless a store forgets all the time."""
@@ -162,13 +165,16 @@ class Till:
 
         Threads: blocks for the time left, at most some seconds.
         """
+        ends_at_s = time.monotonic() + left_s
         lease_us = round(self._lease_s(left_s) * 1e6)
         left_us = round(min(left_s, LONGEST_LEASE_S) * 1e6) if left_s < LONGEST_LEASE_S else -1
         args = (mode, ticket, lease_us, -1 if mode == TRY else left_us, costs)
-        within_s = min(TRIP_S, max(left_s, 0.05))
+        within_s = min(TRIP_S, max(left_s, LEAST_TRIP_S))
         status, _, _, wait_us, free_us = self._ask("take", args, within_s)[:5]
-        if self._notes:
-            self._tell_all()
+        # What waits may be what our own notes give back. What is granted has better
+        # to do: its end is told soon, and with it what was noted before.
+        if self._notes and status != "granted":
+            self._tell_all(min(NOTE_S, ends_at_s - time.monotonic()))
         return Verdict(str(status), int(wait_us) / 1e6, int(free_us) / 1e6)
 
     def look(self) -> tuple[float, float]:
@@ -228,43 +234,53 @@ class Till:
         Never raises for a store that is down: the call is over, and its lease
         makes up for what is never told.
 
+        What was noted before is told first; what there is no time for is told
+        on behalf of a later call.
+
         Threads: blocks for a second at most.
         """
         self._notes.append(note)
         if time.monotonic() >= self._shy_until_s:
-            self._tell_all()
+            self._tell_all(NOTE_S)
 
-    def _tell_all(self) -> None:
+    def _tell_all(self, for_s: float) -> None:
+        """Tell what was noted, in its order, for *for_s* seconds at most."""
+        until_s = time.monotonic() + for_s
         for _ in range(AT_ONCE):
+            left_s = until_s - time.monotonic()
+            # None is begun that a store could not end which is just slow.
+            if left_s <= 0 or left_s < for_s / 2:
+                return
             try:
                 note = self._notes.popleft()
             except IndexError:
                 return
             was_shy = self._shy_until_s
             try:
-                self._tell_one(note)
+                self._tell_one(note, until_s)
             except BudgetError as error:
                 self._notes.appendleft(note)
-                if not was_shy:
+                if not was_shy and left_s >= NOTE_S / 2:
                     _logger.warning("What calls used is told to the store later. %s", error)
                 return
             except ConfigError as error:
                 # The next call that asks for room gets it; this one is over.
                 _logger.warning("%s", error)
-            except KeyboardInterrupt:
-                # The store takes what it is told twice as once.
+            except BaseException:
+                # A signal's handler may raise anything. The store takes what it
+                # is told twice as once.
                 self._notes.appendleft(note)
                 raise
 
-    def _tell_one(self, note: Note) -> None:
+    def _tell_one(self, note: Note, until_s: float) -> None:
         if not self.seen.epoch:
-            self.enter(within_s=NOTE_S)
+            self.enter(within_s=_left(until_s))
         verb, args = note()
-        answer = self._trip(verb, args, NOTE_S)
+        answer = self._trip(verb, args, _left(until_s))
         if answer[0] == LOST and verb in _STANDING:
-            self.enter(within_s=NOTE_S)
+            self.enter(within_s=_left(until_s))
             verb, args = note()
-            answer = self._trip(verb, args, NOTE_S)
+            answer = self._trip(verb, args, _left(until_s))
         self._note(answer)
 
     # -----------------------------------------------------------------------------------
@@ -334,4 +350,4 @@ def _seen(answer: Answer) -> Seen:
 
 
 def _left(until_s: float) -> float:
-    return max(until_s - time.monotonic(), 0.05)
+    return max(until_s - time.monotonic(), LEAST_TRIP_S)
