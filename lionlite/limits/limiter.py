@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from lionlite.display import once_made, shown
 from lionlite.exceptions import Cancelled, ConfigError
-from lionlite.limits import forks
+from lionlite.limits import forks, refusals
 from lionlite.limits.alarm import Alarm
 from lionlite.limits.budget import Budget
 from lionlite.limits.desk import Desk
@@ -290,7 +290,7 @@ class RateLimiter:
         try:
             own = {**costs}
         except TypeError:
-            raise _no_costs(costs) from None
+            raise refusals.no_costs(costs) from None
         total = 0
         for dimension, cost in own.items():
             # Not isinstance: True is an int too.
@@ -300,7 +300,7 @@ class RateLimiter:
         else:
             if total > 0:
                 return Entry(own)
-        raise _no_costs(own)
+        raise refusals.no_costs(own)
 
     def _warn_of_fork(self) -> None:
         self._is_forked = False
@@ -318,14 +318,6 @@ def _mapping(
         return limits
     msg = f"limits takes a dict from dimension to rates, see parse_limits(); got {shown(limits)}."
     raise ConfigError(msg)
-
-
-def _no_costs(got: object) -> ConfigError:
-    msg = (
-        "costs takes ints >= 0 by dimension, at least one of them > 0, "
-        f'such as {{"requests": 1, "tokens": 1_200}}; got {shown(got)}.'
-    )
-    return ConfigError(msg)
 
 
 def _check_cancelled(scope: Scope) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lionlite.exceptions import BudgetClosed, BudgetTimeout, RequestTooLarge
+from lionlite.display import shown
+from lionlite.exceptions import BudgetClosed, BudgetTimeout, ConfigError, RequestTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
     from lionlite.limits.rates import Limits, Rate
 
 _ARGUMENTS: Final = {"requests": "max_requests", "tokens": "max_tokens"}
+
+
+def no_costs(got: object) -> ConfigError:
+    """Return the error for *costs* that say nothing a budget can grant."""
+    msg = (
+        "costs takes ints >= 0 by dimension, at least one of them > 0, "
+        f'such as {{"requests": 1, "tokens": 1_200}}; got {shown(got)}.'
+    )
+    return ConfigError(msg)
+
+
+def no_usage(got: object) -> ConfigError:
+    """Return the error for what `settle` was given instead of usage."""
+    msg = f"actual takes a mapping of units by dimension, or None; got {shown(got)}."
+    return ConfigError(msg)
 
 
 def too_large(costs: Mapping[str, int], dimension: str, rate: Rate) -> RequestTooLarge:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
-from lionlite.display import shown
-from lionlite.exceptions import ConfigError
+from lionlite.limits import refusals
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -114,8 +113,7 @@ def _known(actual: Mapping[str, int]) -> Mapping[str, int]:
     """Drop what no server can mean: a reply is input from outside."""
     # The type first: to ask for a Mapping costs more than all that follows.
     if type(actual) is not dict and not isinstance(actual, Mapping):
-        msg = f"actual takes a mapping of units by dimension, or None; got {shown(actual)}."
-        raise ConfigError(msg)
+        raise refusals.no_usage(actual)
     for dimension, used in actual.items():
         if type(used) is not int or used < 0 or not isinstance(dimension, str):
             break

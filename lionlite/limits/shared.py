@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import attrs
 
-from lionlite.display import once_made, shown
+from lionlite.display import once_made
 from lionlite.exceptions import ConfigError
 from lionlite.limits import refusals
 from lionlite.limits.stats import DimensionStats, LimiterStats, RateStats
@@ -308,8 +308,7 @@ def _counts(costs: Mapping[str, int]) -> dict[str, int]:
         are_counts = all(type(cost) is int and cost >= 0 for cost in own.values())
         if are_counts and any(own.values()) and all(isinstance(name, str) for name in own):
             return own
-    msg = f"costs takes ints >= 0 by dimension, at least one of them > 0; got {shown(costs)}."
-    raise ConfigError(msg)
+    raise refusals.no_costs(costs)
 
 
 def _checked_name(budget: str) -> str:

@@ -12,8 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
-from lionlite.display import shown
-from lionlite.exceptions import ConfigError
+from lionlite.limits import refusals
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -116,9 +115,7 @@ class SharedReservation:
         if self._is_over():
             return
         if actual is not None and not isinstance(actual, Mapping):
-            got = shown(actual)
-            msg = f"actual takes a mapping of units by dimension, or None; got {got}."
-            raise ConfigError(msg)
+            raise refusals.no_usage(actual)
         if self.place is None:
             self._settle_in_store(actual or {})
         else:
